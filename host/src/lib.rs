@@ -1,0 +1,4 @@
+//! The Stepbox host. See ARCHITECTURE.md.
+
+pub mod sandbox;
+pub mod store;

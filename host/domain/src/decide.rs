@@ -1,0 +1,537 @@
+//! What a call of the guest, or the passing of time, leads to.
+//!
+//! [`Run::decide`] reads and never changes. The caller makes the records durable, folds them in,
+//! and then gives the reply. A reply of [`Reply::Wait`] means: ask the same again, at the latest
+//! when the wait is over; every question is a look at how things stand, so asking once too often
+//! does no harm.
+//!
+//! | handler calls | journal has nothing there | an attempt under way | between attempts | an outcome |
+//! |---|---|---|---|---|
+//! | a step | start it | it was cut off: next attempt | wait, then next attempt | answer |
+//! | a sleep, a wait | start it | wait, or end it | – | answer |
+//! | another call than recorded | – | diverged | diverged | diverged |
+
+use std::collections::HashMap;
+
+use crate::{
+    EventName, Failure, FailureKind, Json, Run, StepKey, StepName, Timestamp,
+    journal::{Interruption, Record, StepStarted},
+    retry::Seed,
+    run::{Call, Step, StepState, Wait, wait_timed_out},
+    step::{AttemptFailure, AttemptOutcome, InputHash, StepKind, StepOptions, TimeoutScope},
+};
+
+/// All that can move a run.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// The handler calls a step, or asks again after a wait.
+    StepCalled { place: &'a Place, function: &'a str, input: &'a InputHash, options: &'a StepOptions },
+    /// The attempt that a [`Reply::Go`] started is over.
+    AttemptEnded { place: &'a Place, attempt: u32, outcome: AttemptOutcome, options: &'a StepOptions },
+    Sleeps { place: &'a Place, until: Until },
+    WaitsForEvent { place: &'a Place, event: &'a EventName, timeout_ms: Option<u64> },
+    Captures { place: &'a Place, value: &'a Json },
+    /// Nothing but time: is the execution's deadline past? [`Reply::Leave`] when it is not.
+    TimePasses,
+    /// `run` returned, having made `calls_made` durable calls.
+    HandlerReturns { calls_made: u32, result: Result<Json, Failure> },
+    /// `run` came to an end that is not its own: a trap, a limit, or the host's despair.
+    HandlerFails { failure: Failure },
+}
+
+/// How long a sleep lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// So many milliseconds from the first call.
+    After(u64),
+    At(Timestamp),
+}
+
+/// What follows: first the records become durable, then they are applied, then the reply is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub records: Vec<Record>,
+    pub reply: Reply,
+    pub durability: Durability,
+}
+
+/// When the records of a decision have to be on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the reply.
+    Now,
+    /// Together with the next that must be, or soon: losing them repeats nothing and changes
+    /// nothing that the handler has seen.
+    Eventually,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Run this attempt, and interrupt it at `deadline`.
+    Go { attempt: u32, deadline: Timestamp },
+    /// The journal has the answer. `at` is the moment that the handler's clock shows from now on.
+    Recorded { outcome: Result<Json, Failure>, at: Timestamp },
+    /// Ask again when the wait is over, or when an event comes.
+    Wait(Wait),
+    /// The call makes no sense as made. Nothing is recorded; the handler hears why.
+    Refused(Failure),
+    /// The handler has nothing more to do: the run is over.
+    Stop,
+    /// Nothing follows here and now: let the handler go, the run is taken up again later.
+    Leave,
+}
+
+/// Where in its run a call stands: which call of the handler it is, and under which key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// 0 for the first durable call.
+    pub index: u32,
+    pub key: StepKey,
+}
+
+/// The calls that the handler has made since it was entered: one leg of the run. Gives each
+/// its place, so that the first call always meets the first record.
+#[derive(Debug, Default)]
+pub struct Leg {
+    calls_made: u32,
+    names: HashMap<StepName, u32>,
+}
+
+impl Leg {
+    /// The place of the next call, made under `name`.
+    pub fn place(&mut self, name: StepName) -> Place {
+        let nth = self.names.entry(name.clone()).or_insert(0);
+        *nth += 1;
+        let place = Place { index: self.calls_made, key: StepKey::new(&name, *nth) };
+        self.calls_made += 1;
+        place
+    }
+
+    pub fn calls_made(&self) -> u32 {
+        self.calls_made
+    }
+}
+
+impl Decision {
+    fn reply(reply: Reply) -> Self {
+        Decision { records: Vec::new(), reply, durability: Durability::Eventually }
+    }
+
+    fn now(records: Vec<Record>, reply: Reply) -> Self {
+        Decision { records, reply, durability: Durability::Now }
+    }
+
+    fn eventually(records: Vec<Record>, reply: Reply) -> Self {
+        Decision { records, reply, durability: Durability::Eventually }
+    }
+
+    fn fails(failure: Failure, now: Timestamp) -> Self {
+        Decision::now(vec![Record::RunFailed { failure, at: now }], Reply::Stop)
+    }
+}
+
+impl Run {
+    /// What follows from `input` at `now`. See the module's table.
+    pub fn decide(&self, input: Input<'_>, now: Timestamp) -> Decision {
+        if self.end().is_some() {
+            return Decision::reply(Reply::Stop);
+        }
+        if let Some(deadline) = self.facts().deadline
+            && now >= deadline
+            // What has happened by itself is still recorded; only further doing is cut off.
+            && !matches!(
+                input,
+                Input::AttemptEnded { .. } | Input::HandlerReturns { .. } | Input::HandlerFails { .. }
+            )
+        {
+            return self.out_of_time(deadline, now);
+        }
+        match input {
+            Input::StepCalled { place, function, input, options } => {
+                self.step_called(place, function, input, options, now)
+            }
+            Input::AttemptEnded { place, attempt, outcome, options } => {
+                self.attempt_ended(place, attempt, outcome, options, now)
+            }
+            Input::Sleeps { place, until } => self.sleeps(place, until, now),
+            Input::WaitsForEvent { place, event, timeout_ms } => {
+                self.waits_for_event(place, event, timeout_ms, now)
+            }
+            Input::Captures { place, value } => self.captures(place, value, now),
+            Input::TimePasses => Decision::reply(Reply::Leave),
+            Input::HandlerReturns { calls_made, result } => self.handler_returns(calls_made, result, now),
+            Input::HandlerFails { failure } => Decision::fails(failure, now),
+        }
+    }
+
+    fn out_of_time(&self, deadline: Timestamp, now: Timestamp) -> Decision {
+        let allowed_ms = deadline.ms_since(self.facts().created_at);
+        let mut failure = Failure::new(
+            FailureKind::TimedOut,
+            format!(
+                "the execution was not over {allowed_ms} ms after its start, which is the timeout of its task"
+            ),
+        );
+        if let Some(step) = self.steps().last().filter(|step| step.ended_at.is_none()) {
+            failure.message = format!("{}; it stood at {} \"{}\"", failure.message, step.call.kind(), step.key);
+            failure.step = Some(step.key.clone());
+            failure.attempt = step.attempts.last().map(|attempt| attempt.number);
+        }
+        Decision::fails(failure, now)
+    }
+
+    /// What the journal has at `place`: none yet, or the record of just this call.
+    ///
+    /// Err: the decision to stop, because the journal has another call there (law 6), or because
+    /// the run has made as many calls as it may.
+    fn recorded(&self, place: &Place, kind: StepKind, now: Timestamp) -> Result<Option<&Step>, Box<Decision>> {
+        let Some(step) = self.steps().get(place.index as usize) else {
+            if place.index >= self.policy().steps_max {
+                let failure = Failure::new(
+                    FailureKind::OverLimit,
+                    format!(
+                        "the run made more than {} durable calls, the limit of this host; \"{}\" was one too many",
+                        self.policy().steps_max,
+                        place.key
+                    ),
+                );
+                return Err(Box::new(Decision::fails(failure, now)));
+            }
+            return Ok(None);
+        };
+        if step.key != place.key || step.call.kind() != kind {
+            let got = format!("{kind} \"{}\"", place.key);
+            return Err(Box::new(self.diverged(place.index, &got, now)));
+        }
+        Ok(Some(step))
+    }
+
+    fn diverged(&self, index: u32, got: &str, now: Timestamp) -> Decision {
+        let expected = match self.steps().get(index as usize) {
+            Some(step) => format!("{} \"{}\"", step.call.kind(), step.key),
+            None => "no further call".to_owned(),
+        };
+        Decision::fails(
+            Failure::new(
+                FailureKind::Diverged,
+                format!(
+                    "the handler took another way than the journal of its run: call {} was {expected}, \
+                     this time it is {got}; a handler must make the same calls each time it is called, \
+                     so keep everything that can differ inside of steps",
+                    u64::from(index) + 1
+                ),
+            ),
+            now,
+        )
+    }
+
+    fn step_called(
+        &self,
+        place: &Place,
+        function: &str,
+        input: &InputHash,
+        options: &StepOptions,
+        now: Timestamp,
+    ) -> Decision {
+        if let Err(error) = options.check() {
+            let message = format!("step \"{}\": {error}", place.key);
+            return Decision::reply(Reply::Refused(Failure::new(FailureKind::Misuse, message)));
+        }
+        let step = match self.recorded(place, StepKind::Step, now) {
+            Ok(Some(step)) => step,
+            Ok(None) => return self.start_step(place, function, input, options, now),
+            Err(stop) => return *stop,
+        };
+        let Call::Step { function: recorded_function, input: recorded_input, deadline } = &step.call else {
+            return self.diverged(place.index, "another kind of call", now);
+        };
+        if recorded_function != function {
+            return self.diverged(place.index, &format!("a call of the function \"{function}\""), now);
+        }
+        if recorded_input != input {
+            return self.diverged(place.index, "the same step with another input", now);
+        }
+        if let (Some(outcome), Some(at)) = (step.outcome(), step.ended_at) {
+            return Decision::reply(Reply::Recorded { outcome, at });
+        }
+
+        let mut records = Vec::new();
+        let last = step.attempts.last().map_or(0, |attempt| attempt.number);
+        match step.state {
+            StepState::RetryAt(at) if now < at => {
+                let wait = Wait::Retry { step: step.key.clone(), attempt: last + 1, at };
+                return Decision::reply(Reply::Wait(wait));
+            }
+            StepState::RetryAt(_) => {}
+            // Nobody calls a step while an attempt of it is under way: this is a replay, and the
+            // host that ran the attempt is gone.
+            _ => records.push(Record::AttemptInterrupted {
+                step: place.index,
+                attempt: last,
+                cause: Interruption::Crashed,
+                at: now,
+            }),
+        }
+        let crashes = step.crashes_in_a_row() + u32::from(!records.is_empty());
+        let died = if crashes >= self.policy().crashes_max {
+            Some(Failure::new(
+                FailureKind::HostCrashed,
+                format!(
+                    "the host died {crashes} times in a row while an attempt of step \"{}\" was under way, \
+                     so the step was given up; find out why it takes the host down before retrying it",
+                    step.key
+                ),
+            ))
+        } else if deadline.is_some_and(|deadline| now >= deadline) {
+            Some(Failure::new(
+                FailureKind::TimedOut,
+                format!("step \"{}\" ran out of its time between two attempts", step.key),
+            ))
+        } else {
+            None
+        };
+        if let Some(failure) = died {
+            let failure = failure.of_step(step.key.clone(), last);
+            let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
+            records.push(Record::StepDied { step: place.index, failure, at: now });
+            return Decision::now(records, reply);
+        }
+        let attempt = last + 1;
+        let deadline = self.attempt_deadline(options, *deadline, now);
+        records.push(Record::AttemptStarted { step: place.index, attempt, at: now, deadline });
+        Decision::eventually(records, Reply::Go { attempt, deadline })
+    }
+
+    fn start_step(
+        &self,
+        place: &Place,
+        function: &str,
+        input: &InputHash,
+        options: &StepOptions,
+        now: Timestamp,
+    ) -> Decision {
+        let step_deadline = match options.timeout_scope {
+            TimeoutScope::AllAttempts => options.timeout_ms.map(|ms| now.plus_ms(ms)),
+            TimeoutScope::PerAttempt => None,
+        };
+        let deadline = self.attempt_deadline(options, step_deadline, now);
+        let start = StepStarted {
+            key: place.key.clone(),
+            function: function.to_owned(),
+            input: input.clone(),
+            at: now,
+            deadline,
+            step_deadline,
+        };
+        Decision::eventually(vec![Record::StepStarted(start)], Reply::Go { attempt: 1, deadline })
+    }
+
+    /// When an attempt that starts at `now` is interrupted.
+    fn attempt_deadline(
+        &self,
+        options: &StepOptions,
+        step_deadline: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Timestamp {
+        step_deadline.unwrap_or_else(|| {
+            let per_attempt = match options.timeout_scope {
+                TimeoutScope::PerAttempt => options.timeout_ms,
+                TimeoutScope::AllAttempts => None,
+            };
+            now.plus_ms(per_attempt.unwrap_or(self.policy().attempt_timeout_ms))
+        })
+    }
+
+    fn attempt_ended(
+        &self,
+        place: &Place,
+        attempt: u32,
+        outcome: AttemptOutcome,
+        options: &StepOptions,
+        now: Timestamp,
+    ) -> Decision {
+        let index = place.index;
+        let Some(step) = self.steps().get(index as usize) else {
+            return Decision::reply(Reply::Leave);
+        };
+        match outcome {
+            AttemptOutcome::Completed(result) => {
+                let reply = Reply::Recorded { outcome: Ok(result.clone()), at: now };
+                Decision::now(vec![Record::StepCompleted { step: index, attempt, result, at: now }], reply)
+            }
+            AttemptOutcome::Interrupted => {
+                let cause = Interruption::Stopped;
+                let record = Record::AttemptInterrupted { step: index, attempt, cause, at: now };
+                Decision::now(vec![record], Reply::Leave)
+            }
+            AttemptOutcome::Failed(failure) => {
+                let next = self.after_failure(step, attempt, &failure, options, now);
+                let mut failure = failure.into_failure(step.key.clone(), attempt);
+                let (retry_at, reply) = match next {
+                    Next::RetryAt(at) => {
+                        let wait = Wait::Retry { step: step.key.clone(), attempt: attempt + 1, at };
+                        (Some(at), Reply::Wait(wait))
+                    }
+                    Next::Dead(kind, remark) => {
+                        failure.kind = kind;
+                        failure.message.push_str(&remark);
+                        (None, Reply::Recorded { outcome: Err(failure.clone()), at: now })
+                    }
+                };
+                let record = Record::AttemptFailed { step: index, attempt, failure, at: now, retry_at };
+                Decision::now(vec![record], reply)
+            }
+        }
+    }
+
+    fn after_failure(
+        &self,
+        step: &Step,
+        attempt: u32,
+        failure: &AttemptFailure,
+        options: &StepOptions,
+        now: Timestamp,
+    ) -> Next {
+        if failure.kind == FailureKind::TimedOut || !failure.retryable {
+            return Next::Dead(failure.kind, String::new());
+        }
+        let seed = Seed::of(&self.facts().run, &step.key, attempt);
+        let tried = step.tries();
+        let Some(by_policy) = options.retry.next_at(tried, seed, now) else {
+            return match tried {
+                0 | 1 => Next::Dead(failure.kind, String::new()),
+                _ => Next::Dead(FailureKind::Exhausted, format!(" (the last of {tried} attempts)")),
+            };
+        };
+        let at = failure.retry_after_ms.map_or(by_policy, |ms| now.plus_ms(ms));
+        match &step.call {
+            Call::Step { deadline: Some(deadline), .. } if at >= *deadline => Next::Dead(
+                FailureKind::TimedOut,
+                " (the next attempt would have come after the step's timeout)".to_owned(),
+            ),
+            _ => Next::RetryAt(at),
+        }
+    }
+
+    fn sleeps(&self, place: &Place, until: Until, now: Timestamp) -> Decision {
+        let step = match self.recorded(place, StepKind::Sleep, now) {
+            Ok(step) => step,
+            Err(stop) => return *stop,
+        };
+        let answer = |at| Reply::Recorded { outcome: Ok(Json::null()), at };
+        let Some(step) = step else {
+            let until = match until {
+                Until::After(ms) => now.plus_ms(ms),
+                Until::At(at) => at.min(Timestamp::MAX),
+            };
+            let start = Record::SleepStarted { key: place.key.clone(), until, at: now };
+            if until <= now {
+                let end = Record::SleepEnded { step: place.index, at: now };
+                return Decision::now(vec![start, end], answer(now));
+            }
+            return Decision::now(vec![start], Reply::Wait(Wait::Sleep { step: place.key.clone(), until }));
+        };
+        if let Some(at) = step.ended_at {
+            return Decision::reply(answer(at));
+        }
+        match step.call {
+            Call::Sleep { until } if now < until => {
+                Decision::reply(Reply::Wait(Wait::Sleep { step: place.key.clone(), until }))
+            }
+            // That a time is past stays so, and the handler wakes at the moment it asked for
+            // however late we are: losing this record changes nothing.
+            Call::Sleep { until } => {
+                Decision::eventually(vec![Record::SleepEnded { step: place.index, at: until }], answer(until))
+            }
+            _ => self.diverged(place.index, "a sleep", now),
+        }
+    }
+
+    fn waits_for_event(
+        &self,
+        place: &Place,
+        event: &EventName,
+        timeout_ms: Option<u64>,
+        now: Timestamp,
+    ) -> Decision {
+        let step = match self.recorded(place, StepKind::WaitForEvent, now) {
+            Ok(step) => step,
+            Err(stop) => return *stop,
+        };
+        let mut records = Vec::new();
+        let deadline = match step {
+            None => {
+                let deadline = timeout_ms.map(|ms| now.plus_ms(ms));
+                let (key, event) = (place.key.clone(), event.clone());
+                records.push(Record::WaitStarted { key, event, deadline, at: now });
+                deadline
+            }
+            Some(step) => {
+                if let (Some(outcome), Some(at)) = (step.outcome(), step.ended_at) {
+                    return Decision::reply(Reply::Recorded { outcome, at });
+                }
+                match &step.call {
+                    Call::WaitForEvent { event: recorded, deadline } if recorded == event => *deadline,
+                    _ => return self.diverged(place.index, &format!("a wait for the event \"{event}\""), now),
+                }
+            }
+        };
+        if let Some(found) = self.mailbox().first(event, deadline) {
+            let payload = found.payload.clone();
+            let reply = Reply::Recorded { outcome: Ok(payload.clone()), at: now };
+            records.push(Record::EventConsumed { step: place.index, event: found.seq, payload, at: now });
+            return Decision::now(records, reply);
+        }
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            records.push(Record::WaitTimedOut { step: place.index, at: now });
+            let outcome = Err(wait_timed_out(&place.key, event));
+            return Decision::now(records, Reply::Recorded { outcome, at: now });
+        }
+        let wait = Wait::Event { step: place.key.clone(), event: event.clone(), deadline };
+        Decision::now(records, Reply::Wait(wait))
+    }
+
+    fn captures(&self, place: &Place, value: &Json, now: Timestamp) -> Decision {
+        match self.recorded(place, StepKind::Capture, now) {
+            Err(stop) => *stop,
+            Ok(Some(step)) => match (step.outcome(), step.ended_at) {
+                (Some(outcome), Some(at)) => Decision::reply(Reply::Recorded { outcome, at }),
+                _ => self.diverged(place.index, "a capture", now),
+            },
+            Ok(None) => {
+                let record = Record::Captured { key: place.key.clone(), value: value.clone(), at: now };
+                let reply = Reply::Recorded { outcome: Ok(value.clone()), at: now };
+                Decision::now(vec![record], reply)
+            }
+        }
+    }
+
+    fn handler_returns(&self, calls_made: u32, result: Result<Json, Failure>, now: Timestamp) -> Decision {
+        if (calls_made as usize) < self.steps().len() {
+            return self.diverged(calls_made, "the end of the handler", now);
+        }
+        match result {
+            Ok(result) => Decision::now(vec![Record::RunCompleted { result, at: now }], Reply::Stop),
+            Err(failure) => Decision::fails(self.attributed(failure), now),
+        }
+    }
+
+    /// The handler's failure as the journal can vouch for it: what it says of a step is kept
+    /// only where that step did fail here.
+    fn attributed(&self, said: Failure) -> Failure {
+        let failed = said.step.as_ref().and_then(|key| self.steps().iter().rev().find(|step| step.key == *key));
+        match failed.and_then(Step::outcome) {
+            Some(Err(known)) => {
+                Failure { message: said.message, details: said.details.or(known.details.clone()), ..known }
+            }
+            _ => Failure::new(FailureKind::Error, said.message).with_details(said.details),
+        }
+    }
+}
+
+/// What comes after a failed attempt.
+enum Next {
+    RetryAt(Timestamp),
+    /// With what to add to the attempt's own message.
+    Dead(FailureKind, String),
+}

@@ -1,0 +1,2 @@
+//! What a module says of itself, checked.
+pub struct Manifest {}

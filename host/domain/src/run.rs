@@ -1,0 +1,372 @@
+//! One go at an execution: what it has recorded, folded.
+//!
+//! What a call of the guest leads to is in [`crate::decide`]; this file knows only what is so.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    EventName, ExecutionId, ExecutionStatus, Failure, FailureKind, Json, RunId, StepKey, TaskName, Timestamp,
+    event::Mailbox,
+    journal::{Interruption, Record, StepStarted},
+    step::{Attempt, AttemptState, InputHash, StepKind, StepStatus},
+};
+
+/// What is fixed about a run before anything happens in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFacts {
+    pub run: RunId,
+    pub execution: ExecutionId,
+    /// 0 for the first run of the execution.
+    pub index: u32,
+    pub task: TaskName,
+    /// The module version that the run is pinned to.
+    pub version: u32,
+    pub created_at: Timestamp,
+    /// When the execution's time is up.
+    pub deadline: Option<Timestamp>,
+}
+
+/// Limits that decisions keep; the host's configuration sets them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// For an attempt of a step that names no timeout.
+    pub attempt_timeout_ms: u64,
+    /// Calls that a run may record.
+    pub steps_max: u32,
+    /// How often in a row the host may die under one attempt before the step is given up.
+    pub crashes_max: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { attempt_timeout_ms: 15 * 60_000, steps_max: 50_000, crashes_max: 5 }
+    }
+}
+
+/// The fold of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    facts: RunFacts,
+    policy: Policy,
+    steps: Vec<Step>,
+    end: Option<RunEnd>,
+    mailbox: Mailbox,
+}
+
+/// How a run ended, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    pub at: Timestamp,
+    pub outcome: RunOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunOutcome {
+    Completed(Json),
+    Failed(Failure),
+    Cancelled { by: Option<String> },
+}
+
+/// One durable call of the handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub key: StepKey,
+    pub call: Call,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub state: StepState,
+    /// Of a step proper; empty for the other kinds.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What was called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Step { function: String, input: InputHash, deadline: Option<Timestamp> },
+    Sleep { until: Timestamp },
+    WaitForEvent { event: EventName, deadline: Option<Timestamp> },
+    Capture,
+}
+
+impl Call {
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Call::Step { .. } => StepKind::Step,
+            Call::Sleep { .. } => StepKind::Sleep,
+            Call::WaitForEvent { .. } => StepKind::WaitForEvent,
+            Call::Capture => StepKind::Capture,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// An attempt is under way, a sleep is not over, an event has not come.
+    Open,
+    /// Between two attempts.
+    RetryAt(Timestamp),
+    Completed(Json),
+    /// A wait that ended without its event. Over, and nothing to mend.
+    TimedOut(Failure),
+    /// Retries used up.
+    Dead(Failure),
+}
+
+impl Step {
+    pub fn status(&self) -> StepStatus {
+        match self.state {
+            StepState::Open => StepStatus::Running,
+            StepState::RetryAt(_) => StepStatus::Scheduled,
+            StepState::Completed(_) | StepState::TimedOut(_) => StepStatus::Completed,
+            StepState::Dead(_) => StepStatus::Dead,
+        }
+    }
+
+    /// What the handler gets to hear, once there is something.
+    pub fn outcome(&self) -> Option<Result<Json, Failure>> {
+        match &self.state {
+            StepState::Completed(result) => Some(Ok(result.clone())),
+            StepState::TimedOut(failure) | StepState::Dead(failure) => Some(Err(failure.clone())),
+            StepState::Open | StepState::RetryAt(_) => None,
+        }
+    }
+
+    /// Attempts that used up some of the retry policy: all but those that the host cut off.
+    pub fn tries(&self) -> u32 {
+        let used = |attempt: &&Attempt| !matches!(attempt.state, AttemptState::Interrupted(_));
+        let tries = self.attempts.iter().filter(used).count();
+        u32::try_from(tries).unwrap_or(u32::MAX)
+    }
+
+    /// How often in a row, up to now, the host died under this step.
+    pub fn crashes_in_a_row(&self) -> u32 {
+        let crashed = |attempt: &&Attempt| attempt.state == AttemptState::Interrupted(Interruption::Crashed);
+        u32::try_from(self.attempts.iter().rev().take_while(crashed).count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a run stands at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    Sleep { step: StepKey, until: Timestamp },
+    Event { step: StepKey, event: EventName, deadline: Option<Timestamp> },
+    Retry { step: StepKey, attempt: u32, at: Timestamp },
+}
+
+impl Wait {
+    /// When the wait is over whatever happens; none when only an event can end it.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Wait::Sleep { until, .. } => Some(*until),
+            Wait::Event { deadline, .. } => *deadline,
+            Wait::Retry { at, .. } => Some(*at),
+        }
+    }
+}
+
+impl Run {
+    /// A run in which nothing has happened yet.
+    pub fn new(facts: RunFacts, policy: Policy) -> Self {
+        Run { facts, policy, steps: Vec::new(), end: None, mailbox: Mailbox::default() }
+    }
+
+    /// The run that lived through `records`.
+    pub fn fold<'a>(facts: RunFacts, policy: Policy, records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut run = Run::new(facts, policy);
+        records.into_iter().for_each(|record| run.apply(record));
+        run
+    }
+
+    pub fn facts(&self) -> &RunFacts {
+        &self.facts
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The calls that the handler has made, in their order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    pub fn end(&self) -> Option<&RunEnd> {
+        self.end.as_ref()
+    }
+
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// The events that wait for this run. They are no part of its journal until one is consumed.
+    pub fn mailbox_mut(&mut self) -> &mut Mailbox {
+        &mut self.mailbox
+    }
+
+    /// As a claimed run: `Running` until it ends.
+    pub fn status(&self) -> ExecutionStatus {
+        match &self.end {
+            None => ExecutionStatus::Running,
+            Some(RunEnd { outcome: RunOutcome::Completed(_), .. }) => ExecutionStatus::Completed,
+            Some(RunEnd { outcome: RunOutcome::Failed(_), .. }) => ExecutionStatus::Failed,
+            Some(RunEnd { outcome: RunOutcome::Cancelled { .. }, .. }) => ExecutionStatus::Cancelled,
+        }
+    }
+
+    /// What the run stands at, if it stands.
+    pub fn wait(&self) -> Option<Wait> {
+        if self.end.is_some() {
+            return None;
+        }
+        let step = self.steps.last()?;
+        let key = step.key.clone();
+        match (&step.state, &step.call) {
+            (StepState::RetryAt(at), _) => {
+                let attempt = step.attempts.last().map_or(1, |last| last.number + 1);
+                Some(Wait::Retry { step: key, attempt, at: *at })
+            }
+            (StepState::Open, Call::Sleep { until }) => Some(Wait::Sleep { step: key, until: *until }),
+            (StepState::Open, Call::WaitForEvent { event, deadline }) => {
+                Some(Wait::Event { step: key, event: event.clone(), deadline: *deadline })
+            }
+            _ => None,
+        }
+    }
+
+    /// When the run should next be looked at, given that nothing comes from outside.
+    pub fn due(&self) -> Option<Timestamp> {
+        if self.end.is_some() {
+            return None;
+        }
+        let wait = self.wait().and_then(|wait| wait.until());
+        [wait, self.facts.deadline].into_iter().flatten().min()
+    }
+
+    /// Folds `record` in. Never decides and never fails: what makes no sense at this place (a
+    /// journal that somebody edited) changes nothing.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::StepStarted(start) => self.steps.push(started(start)),
+            Record::StepRan { start, result, completed_at } => {
+                let mut step = started(start);
+                step.complete(1, result, *completed_at);
+                self.steps.push(step);
+            }
+            Record::AttemptStarted { step, attempt, at, .. } => self.with_step(*step, |step| {
+                step.attempts.push(Attempt {
+                    number: *attempt,
+                    started_at: *at,
+                    ended_at: None,
+                    state: AttemptState::Running,
+                });
+                step.state = StepState::Open;
+            }),
+            Record::StepCompleted { step, attempt, result, at } => {
+                self.with_step(*step, |step| step.complete(*attempt, result, *at));
+            }
+            Record::AttemptFailed { step, attempt, failure, at, retry_at } => self.with_step(*step, |step| {
+                step.end_attempt(*attempt, AttemptState::Failed(failure.clone()), *at);
+                match retry_at {
+                    Some(retry_at) => step.state = StepState::RetryAt(*retry_at),
+                    None => step.die(failure, *at),
+                }
+            }),
+            Record::AttemptInterrupted { step, attempt, cause, at } => self.with_step(*step, |step| {
+                step.end_attempt(*attempt, AttemptState::Interrupted(*cause), *at);
+                // At once: nothing speaks against the next attempt.
+                step.state = StepState::RetryAt(*at);
+            }),
+            Record::StepDied { step, failure, at } => self.with_step(*step, |step| step.die(failure, *at)),
+            Record::SleepStarted { key, until, at } => {
+                self.steps.push(opened(key, Call::Sleep { until: *until }, *at));
+            }
+            Record::SleepEnded { step, at } => {
+                self.with_step(*step, |step| step.end(StepState::Completed(Json::null()), *at));
+            }
+            Record::WaitStarted { key, event, deadline, at } => {
+                let call = Call::WaitForEvent { event: event.clone(), deadline: *deadline };
+                self.steps.push(opened(key, call, *at));
+            }
+            Record::EventConsumed { step, event, payload, at } => {
+                self.mailbox.remove(*event);
+                self.with_step(*step, |step| step.end(StepState::Completed(payload.clone()), *at));
+            }
+            Record::WaitTimedOut { step, at } => self.with_step(*step, |step| {
+                if let Call::WaitForEvent { event, .. } = &step.call {
+                    let failure = wait_timed_out(&step.key, event);
+                    step.end(StepState::TimedOut(failure), *at);
+                }
+            }),
+            Record::Captured { key, value, at } => {
+                let mut step = opened(key, Call::Capture, *at);
+                step.end(StepState::Completed(value.clone()), *at);
+                self.steps.push(step);
+            }
+            Record::RunCompleted { result, at } => self.finish(RunOutcome::Completed(result.clone()), *at),
+            Record::RunFailed { failure, at } => self.finish(RunOutcome::Failed(failure.clone()), *at),
+            Record::RunCancelled { by, at } => self.finish(RunOutcome::Cancelled { by: by.clone() }, *at),
+        }
+    }
+
+    fn with_step(&mut self, index: u32, change: impl FnOnce(&mut Step)) {
+        if let Some(step) = self.steps.get_mut(index as usize) {
+            change(step);
+        }
+    }
+
+    fn finish(&mut self, outcome: RunOutcome, at: Timestamp) {
+        self.end.get_or_insert(RunEnd { at, outcome });
+    }
+}
+
+fn opened(key: &StepKey, call: Call, at: Timestamp) -> Step {
+    Step { key: key.clone(), call, started_at: at, ended_at: None, state: StepState::Open, attempts: Vec::new() }
+}
+
+fn started(start: &StepStarted) -> Step {
+    let call = Call::Step {
+        function: start.function.clone(),
+        input: start.input.clone(),
+        deadline: start.step_deadline,
+    };
+    let mut step = opened(&start.key, call, start.at);
+    step.attempts.push(Attempt {
+        number: 1,
+        started_at: start.at,
+        ended_at: None,
+        state: AttemptState::Running,
+    });
+    step
+}
+
+/// What a handler hears when its wait `key` ends without its event.
+pub(crate) fn wait_timed_out(key: &StepKey, event: &EventName) -> Failure {
+    let mut failure =
+        Failure::new(FailureKind::TimedOut, format!("no event \"{event}\" came in time for \"{key}\""));
+    failure.step = Some(key.clone());
+    failure
+}
+
+impl Step {
+    fn end_attempt(&mut self, number: u32, state: AttemptState, at: Timestamp) {
+        if let Some(attempt) = self.attempts.iter_mut().rev().find(|attempt| attempt.number == number) {
+            attempt.state = state;
+            attempt.ended_at = Some(at);
+        }
+    }
+
+    fn complete(&mut self, attempt: u32, result: &Json, at: Timestamp) {
+        self.end_attempt(attempt, AttemptState::Completed, at);
+        self.end(StepState::Completed(result.clone()), at);
+    }
+
+    fn die(&mut self, failure: &Failure, at: Timestamp) {
+        self.end(StepState::Dead(failure.clone()), at);
+    }
+
+    fn end(&mut self, state: StepState, at: Timestamp) {
+        self.state = state;
+        self.ended_at = Some(at);
+    }
+}

@@ -1,0 +1,138 @@
+//! Runs what people upload, and lets none of it out.
+//!
+//! The only place that knows wasmtime. No type of wasmtime crosses its edge: the engine sees
+//! [`Guest`], [`StepRunner`] and the exits, and answers the guest through [`HostCalls`], so a
+//! *scripted guest* can take a component's place in the engine's tests.
+//!
+//! Interrupting a guest is dropping the future that runs it: guests yield every few
+//! milliseconds, and what is dropped frees all that it held.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stepbox_domain::{
+    EventName, Failure, Json, RunId, StepName, TaskName, Timestamp,
+    decide::Until,
+    step::{AttemptFailure, StepOptions},
+};
+
+/// A module that is ready to run: compiled, linked, checked.
+#[async_trait]
+pub trait Guest: Send + Sync {
+    /// Calls the handler from the top, in an instance of its own that sees nothing that could
+    /// differ between two calls. Drop the future to interrupt it.
+    async fn run(&self, setup: HandlerSetup, payload: &Json, calls: Box<dyn HostCalls>) -> GuestExit;
+
+    /// Where the steps of one leg of a run are run. Cheap until the first step is.
+    fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner>;
+}
+
+/// The step instance of one leg of a run: made when first needed, used for one step after the
+/// other, made anew after a trap, a limit, or an attempt that was dropped half-way.
+#[async_trait]
+pub trait StepRunner: Send {
+    /// One attempt (from 1) of `function`. Drop the future to interrupt it.
+    async fn run_step(&mut self, function: &str, input: &Json, attempt: u32) -> StepExit;
+}
+
+/// What a handler asks of its host.
+///
+/// `Err(EndHandler)` ends the guest there and then, whatever it is written in; who said so knows
+/// why. `Ok(Err(failure))` is an answer that the guest can read.
+#[async_trait]
+pub trait HostCalls: Send {
+    async fn step(&mut self, call: StepCall) -> Result<Answer, EndHandler>;
+    async fn sleep(&mut self, name: StepName, until: Until) -> Result<Answer, EndHandler>;
+    async fn wait_event(&mut self, event: EventName, timeout_ms: Option<u64>) -> Result<Answer, EndHandler>;
+    async fn capture(&mut self, name: StepName, value: Json) -> Result<Answer, EndHandler>;
+}
+
+/// A step that the handler calls.
+#[derive(Clone, Debug)]
+pub struct StepCall {
+    pub name: StepName,
+    /// What `run-step` dispatches on.
+    pub function: String,
+    pub input: Json,
+    pub options: StepOptions,
+}
+
+/// What the guest hears, and what its clock shows from now on.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub outcome: Result<Json, Failure>,
+    /// The handler's clock moves to this moment; never backwards.
+    pub now: Timestamp,
+}
+
+/// The handler is to be ended: it has to wait for long, its run is over, or the host is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndHandler;
+
+/// What an instance is told about itself (`context`), and where its output goes.
+#[derive(Clone)]
+pub struct GuestContext {
+    pub execution_id: String,
+    pub run_id: RunId,
+    pub run_index: u32,
+    pub task: TaskName,
+    pub version: u32,
+    pub started_at: Timestamp,
+    pub logs: Arc<dyn LogSink>,
+}
+
+/// For the handler instance.
+pub struct HandlerSetup {
+    pub context: GuestContext,
+}
+
+/// For the step instance.
+pub struct StepSetup {
+    pub context: GuestContext,
+}
+
+/// How the handler came to its end.
+#[derive(Debug)]
+pub enum GuestExit {
+    /// It returned: a result, or its own failure.
+    Returned(Result<Json, Failure>),
+    /// [`EndHandler`] was answered.
+    Ended,
+    /// Trap, panic, a limit, or a call that makes no sense: what to fail the run with.
+    Failed(Failure),
+    /// The host could not give it an instance now; nothing was run.
+    Unavailable(String),
+}
+
+/// How an attempt came to its end.
+#[derive(Debug)]
+pub enum StepExit {
+    Completed(Json),
+    Failed(AttemptFailure),
+    /// The host could not give it an instance now; nothing was run.
+    Unavailable(String),
+}
+
+/// Where guests' output goes. Called from inside of a guest's run: must not block.
+pub trait LogSink: Send + Sync {
+    fn line(&self, line: LogLine<'_>);
+}
+
+/// One line that a guest wrote, with nothing in it that could forge another.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLine<'a> {
+    pub run: &'a RunId,
+    pub level: LogLevel,
+    /// `stdout`, `stderr`, or the target that the guest named.
+    pub target: &'a str,
+    pub message: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}

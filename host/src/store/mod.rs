@@ -1,0 +1,307 @@
+//! What is kept, in words of the domain.
+//!
+//! Nobody outside knows a SQL dialect. [`Store`] is what the engine writes through; [`Views`] is
+//! what the API reads. All that a decision needs is one value ([`Commit`]), written in one
+//! transaction or not at all; what was answered `Ok` is on disk.
+
+use async_trait::async_trait;
+use stepbox_domain::{
+    Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
+    event::Event,
+    journal::Record,
+    run::{RunFacts, Wait},
+};
+
+/// The store's own number for a run. Smaller than its id, and ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunKey(pub i64);
+
+/// Which hold on a run this is: each claim has a higher number than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub i64);
+
+/// A worker's hold on a run. Only the holder of the current epoch can record anything (invariant 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub run: RunKey,
+    pub epoch: Epoch,
+}
+
+/// What the engine writes through.
+#[async_trait]
+pub trait Store: Views {
+    /// Creates the execution with its first run, unless the id is taken.
+    async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError>;
+
+    /// Takes hold of a run that is neither over nor held, at `now`: its status becomes
+    /// `running`. None when it is over or somebody holds it.
+    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError>;
+
+    /// Adds to the journal of a claimed run and changes what else the commit names, all or
+    /// nothing. [`StoreError::ClaimLost`]: drop the run, it is no longer ours.
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError>;
+
+    /// Ends the current run and the execution as cancelled, whoever holds it; the claim is void
+    /// from then on.
+    async fn cancel(&self, execution: &ExecutionId, by: Option<&str>, now: Timestamp)
+    -> Result<Cancel, StoreError>;
+
+    /// Keeps an event for the execution. Stored before it is matched.
+    async fn add_event(
+        &self,
+        execution: &ExecutionId,
+        name: &EventName,
+        payload: &Json,
+        now: Timestamp,
+    ) -> Result<EventAdded, StoreError>;
+
+    /// The unconsumed events of the run's execution that came after number `after`, oldest first.
+    async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError>;
+
+    /// After a start of the host: lets go of every claim that a dead process left behind, and
+    /// lists all runs that are not over.
+    async fn recover(&self) -> Result<Vec<Unfinished>, StoreError>;
+
+    /// Keeps a component as the next version of its task and makes it the active one; no new
+    /// version when the active one has that digest.
+    async fn add_version(&self, new: NewVersion) -> Result<VersionAdded, StoreError>;
+
+    /// None: no such version.
+    async fn activate_version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError>;
+
+    /// Forgets the task and all its versions, unless executions of it are not over.
+    async fn remove_module(&self, task: &TaskName) -> Result<Removal, StoreError>;
+
+    /// The bytes of a component; none when no version has that digest.
+    async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Does nothing but go to the disk the way that a write does: can the store still write?
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Writes what is queued and closes. Nothing may be written afterwards.
+    async fn close(&self);
+}
+
+/// What the API reads. Never waits for a writer.
+#[async_trait]
+pub trait Views: Send + Sync {
+    async fn execution(&self, id: &ExecutionId) -> Result<Option<ExecutionView>, StoreError>;
+
+    /// A page of what `filter` matches, and how many it matches in all.
+    async fn executions(&self, filter: &ExecutionFilter, page: Page) -> Result<(Vec<ExecutionView>, u64), StoreError>;
+
+    async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// All records of a run with their facts; none when there is no such run.
+    async fn journal(&self, run: &RunId) -> Result<Option<(RunFacts, Vec<Record>)>, StoreError>;
+
+    /// Every registered task with its active version, by name.
+    async fn modules(&self) -> Result<Vec<ModuleView>, StoreError>;
+
+    async fn module(&self, task: &TaskName) -> Result<Option<ModuleView>, StoreError>;
+
+    /// Newest first; none when the task is not registered.
+    async fn versions(&self, task: &TaskName) -> Result<Option<Vec<VersionView>>, StoreError>;
+
+    async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError>;
+}
+
+/// Why the store did not do it. One variant for each thing that a caller would do differently.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Drop the run: another has claimed it, or it is over.
+    #[error("the claim on the run is no longer ours")]
+    ClaimLost,
+    /// Nothing was written; try again later.
+    #[error("the store cannot be used now: {0}")]
+    Unavailable(String),
+    /// What is stored makes no sense; somebody has to look.
+    #[error("the store holds what it should not: {0}")]
+    Corrupt(String),
+}
+
+pub struct NewExecution {
+    pub id: ExecutionId,
+    pub task: TaskName,
+    pub payload: Json,
+    pub fingerprint: Fingerprint,
+    pub version: u32,
+    pub now: Timestamp,
+    /// When its time is up.
+    pub deadline: Option<Timestamp>,
+    /// Whether the first run is claimed at once, in the same commit.
+    pub claim: bool,
+}
+
+pub enum Creation {
+    /// It is new. `claimed` where that was asked for.
+    New { execution: ExecutionView, run: RunKey, claimed: Option<Claimed> },
+    /// The same start has been made before: how it stands now.
+    Replay(ExecutionView),
+    /// The id is taken by a start of another task or with another payload.
+    Clash { task: TaskName },
+}
+
+/// A run that is ours, with all that is needed to go on.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub claim: Claim,
+    pub facts: RunFacts,
+    pub payload: Json,
+    pub digest: Digest,
+    pub records: Vec<Record>,
+    /// Unconsumed events of the execution, oldest first.
+    pub events: Vec<Event>,
+    /// How often in a row a claim of this run was left behind by a dead process that had
+    /// recorded nothing since it claimed (invariant 8).
+    pub crashes: u32,
+}
+
+/// What one decision writes.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub claim: Claim,
+    /// The number of the first record: the length of the journal before.
+    pub first_number: u64,
+    pub records: Vec<Record>,
+    /// Events that these records consume, by number.
+    pub consumed: Vec<i64>,
+    /// How the run stands from now on; none when that has not changed.
+    pub standing: Option<Standing>,
+    /// Let go of the run: the claim ends with this commit.
+    pub release: bool,
+}
+
+/// How a run stands, as the lists show it and a claim needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// Under way; `waiting` where it stands still, `due` when it is to be looked at.
+    Open { waiting: Option<Wait>, due: Option<Timestamp> },
+    Completed { result: Json, at: Timestamp },
+    Failed { failure: Failure, at: Timestamp },
+}
+
+pub enum Cancel {
+    /// It is cancelled now. The run that stood under it.
+    Cancelled(RunKey),
+    AlreadyOver(ExecutionStatus),
+    NoSuchExecution,
+}
+
+pub enum EventAdded {
+    /// Stored. `awaited`: the run stands at a wait for just this event, and this one will
+    /// answer it.
+    Added { run: RunKey, awaited: bool },
+    AlreadyOver(ExecutionStatus),
+    NoSuchExecution,
+}
+
+/// A run that is not over, as found after a start of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    pub run: RunKey,
+    /// When it is to be looked at; none for one that stands at an event without a deadline.
+    pub due: Option<Timestamp>,
+    /// Whether it stands at a wait (and was let go in good order) or was under way.
+    pub waiting: bool,
+}
+
+pub struct NewVersion {
+    pub task: TaskName,
+    pub digest: Digest,
+    pub component: Vec<u8>,
+    /// What the module said of itself, to the letter.
+    pub manifest: Json,
+    pub compiled_in_ms: u64,
+    pub now: Timestamp,
+}
+
+pub enum VersionAdded {
+    New(VersionView),
+    /// The active version has these bytes already.
+    Same(VersionView),
+}
+
+pub enum Removal {
+    Removed,
+    NoSuchModule,
+    /// So many executions of it are not over.
+    InUse(u64),
+}
+
+/// An execution as lists and details show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecutionView {
+    pub id: ExecutionId,
+    pub task: TaskName,
+    pub payload: Json,
+    pub status: ExecutionStatus,
+    pub scheduled_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+    /// Of the current run.
+    pub version: u32,
+    pub run: RunId,
+    pub run_key: RunKey,
+    pub result: Option<Json>,
+    pub error: Option<Failure>,
+    pub waiting: Option<Wait>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ExecutionFilter {
+    pub status: Option<ExecutionStatus>,
+    pub task: Option<String>,
+    /// Bounds of `scheduled_at`, both included.
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    /// A substring of the id or the task name, whatever the case of its ASCII letters.
+    pub search: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    pub sort: Sort,
+    pub descending: bool,
+    pub limit: u32,
+    pub offset: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    ScheduledAt,
+    Status,
+    TaskName,
+}
+
+/// How many executions there are of each status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub scheduled: u64,
+    pub running: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleView {
+    pub task: TaskName,
+    pub active: VersionView,
+    pub versions: u32,
+    /// Executions that are not over, over all versions.
+    pub unfinished: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionView {
+    pub task: TaskName,
+    pub version: u32,
+    pub active: bool,
+    pub digest: Digest,
+    pub size_bytes: u64,
+    pub compiled_in_ms: u64,
+    pub created_at: Timestamp,
+    pub manifest: Json,
+    /// Executions that are not over and whose current run is pinned to it.
+    pub unfinished: u64,
+}

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap, Serializer};
-use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -95,9 +95,8 @@ arguments!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
 
 fn argument<T: Data>(given: &BTreeMap<String, &RawValue>, name: &str) -> Result<T, String> {
     match given.get(name) {
-        Some(json) => {
-            serde_json::from_str(json.get()).map_err(|error| format!("its argument `{name}` does not fit: {error}"))
-        }
+        Some(json) => serde_json::from_str(json.get())
+            .map_err(|error| format!("its argument `{name}` does not fit: {error}")),
         // What is optional may be left out, as in a struct.
         None => T::deserialize(Value::Null).map_err(|_| format!("its argument `{name}` is missing")),
     }
@@ -117,7 +116,12 @@ fn object_schema(names: &[&str], schemas: Vec<(Schema, bool)>, mut generator: Sc
             required.push(*name);
         }
     }
-    let mut schema = json!({ "type": "object", "properties": properties, "required": required });
+    let mut schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "required": required,
+    });
     let definitions = generator.take_definitions(true);
     if !definitions.is_empty() {
         schema["$defs"] = Value::Object(definitions);

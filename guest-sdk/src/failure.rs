@@ -81,7 +81,9 @@ impl Failure {
         let wanted = std::any::type_name::<T>();
         Failure::new(
             FailureKind::Diverged,
-            format!("{what} does not fit `{wanted}` ({error}): it was recorded by other code; restart the run"),
+            format!(
+                "{what} does not fit `{wanted}` ({error}): it was recorded by other code; restart the run"
+            ),
         )
     }
 }

@@ -25,7 +25,9 @@ pub(crate) fn run(payload: &str) -> Result<String, Failure> {
 
 pub(crate) fn run_step(function: &str, input: &str, attempt: u32) -> Result<String, StepError> {
     let Some(step) = steps().into_iter().find(|step| step.function == function) else {
-        return Err(StepError::fatal(format!("this version of the module has no step function `{function}`")));
+        return Err(StepError::fatal(format!(
+            "this version of the module has no step function `{function}`"
+        )));
     };
     in_attempt(attempt, || (step.run)(input))
 }
@@ -37,7 +39,11 @@ fn the_task() -> &'static TaskDef {
         [] => panic!("this module has no function with #[task]; a module has exactly one"),
         _ => {
             let names: Vec<&str> = tasks.iter().map(|task| task.name).collect();
-            panic!("this module has {} functions with #[task] ({}); a module has exactly one", names.len(), names.join(", "))
+            panic!(
+                "this module has {} functions with #[task] ({}); a module has exactly one",
+                names.len(),
+                names.join(", ")
+            )
         }
     }
 }

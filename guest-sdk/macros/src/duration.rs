@@ -10,7 +10,9 @@ pub struct DurationMs(pub u64);
 impl Parse for DurationMs {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if !input.peek(LitStr) {
-            return Err(input.error("a duration is text such as \"500ms\", \"30s\", \"5m\", \"2h\" or \"7d\""));
+            return Err(
+                input.error("a duration is text such as \"500ms\", \"30s\", \"5m\", \"2h\" or \"7d\"")
+            );
         }
         let text: LitStr = input.parse()?;
         match parse(&text.value()) {

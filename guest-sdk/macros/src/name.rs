@@ -49,11 +49,18 @@ impl Template {
                 continue;
             }
             let Some((inside, after)) = from.strip_prefix('{').and_then(|from| from.split_once('}')) else {
-                return Err(syn::Error::new(span, "a `{` or `}` has no partner; write `{{` or `}}` for the character"));
+                return Err(syn::Error::new(
+                    span,
+                    "a `{` or `}` has no partner; write `{{` or `}}` for the character",
+                ));
             };
             let (value, format) = inside.split_once(':').unwrap_or((inside, ""));
             template.values.push(argument_path(value.trim(), span, arguments)?);
-            template.format.push_str(&if format.is_empty() { "{}".to_owned() } else { format!("{{:{format}}}") });
+            template.format.push_str(&if format.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{:{format}}}")
+            });
             rest = after;
         }
         template.push(rest);
@@ -68,7 +75,12 @@ impl Template {
 
 /// `package` or `package.source.kind`, where `package` is an argument.
 fn argument_path(text: &str, span: Span, arguments: &[Argument]) -> syn::Result<TokenStream> {
-    let shape = || syn::Error::new(span, format!("`{{{text}}}` is neither an argument nor a field of one, such as `{{package.name}}`"));
+    let shape = || {
+        syn::Error::new(
+            span,
+            format!("`{{{text}}}` is neither an argument nor a field of one, such as `{{package.name}}`"),
+        )
+    };
     let mut expression: Expr = syn::parse_str(text).map_err(|_| shape())?;
     let mut fields: Vec<Member> = Vec::new();
     let root: Ident = loop {

@@ -38,18 +38,22 @@ pub enum TimeoutScope {
 impl Parse for StepAttribute {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut attribute = StepAttribute::default();
-        for_each_option(input, |option, input| {
-            match option.to_string().as_str() {
-                "retry" => set(option, &mut attribute.retry, input),
-                "timeout" => set(option, &mut attribute.timeout, input),
-                "timeout_scope" => set(option, &mut attribute.timeout_scope, input),
-                "retryable" => set(option, &mut attribute.retryable, input),
-                "name" => set(option, &mut attribute.name, input),
-                _ => Err(unknown(option, "a step knows `retry`, `timeout`, `timeout_scope`, `retryable` and `name`")),
-            }
+        for_each_option(input, |option, input| match option.to_string().as_str() {
+            "retry" => set(option, &mut attribute.retry, input),
+            "timeout" => set(option, &mut attribute.timeout, input),
+            "timeout_scope" => set(option, &mut attribute.timeout_scope, input),
+            "retryable" => set(option, &mut attribute.retryable, input),
+            "name" => set(option, &mut attribute.name, input),
+            _ => Err(unknown(
+                option,
+                "a step knows `retry`, `timeout`, `timeout_scope`, `retryable` and `name`",
+            )),
         })?;
         if attribute.timeout.is_none() && attribute.timeout_scope.is_some() {
-            return Err(syn::Error::new(Span::call_site(), "`timeout_scope` says nothing without a `timeout`"));
+            return Err(syn::Error::new(
+                Span::call_site(),
+                "`timeout_scope` says nothing without a `timeout`",
+            ));
         }
         Ok(attribute)
     }
@@ -60,7 +64,10 @@ impl Parse for TaskAttribute {
         let mut attribute = TaskAttribute::default();
         for_each_option(input, |option, input| match option.to_string().as_str() {
             "timeout" => set(option, &mut attribute.timeout, input),
-            "retry" => Err(unknown(option, "a task is not retried; its steps are, and a failed run can be started again")),
+            "retry" => Err(unknown(
+                option,
+                "a task is not retried; its steps are, and a failed run can be started again",
+            )),
             _ => Err(unknown(option, "a task knows `timeout`")),
         })?;
         Ok(attribute)
@@ -115,7 +122,8 @@ impl Parse for Retry {
         Ok(Retry {
             attempts_max,
             delay_first,
-            growth_percent: multiplier.map_or(if exponential { 200 } else { 100 }, |Multiplier { percent }| percent),
+            growth_percent: multiplier
+                .map_or(if exponential { 200 } else { 100 }, |Multiplier { percent }| percent),
             delay_max: cap.unwrap_or(if exponential { DurationMs(3_600_000) } else { delay_first }),
             jitter: jitter.map_or(exponential, |jitter| jitter.value),
         })

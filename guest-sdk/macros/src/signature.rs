@@ -4,8 +4,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat, PathArguments, ReturnType,
-    Type,
+    Attribute, Expr, ExprLit, FnArg, GenericArgument, Ident, ItemFn, Lit, Meta, Pat, PathArguments,
+    ReturnType, Type,
 };
 
 pub struct Signature {
@@ -26,10 +26,14 @@ pub struct Argument {
 /// `what` is "step" or "task".
 pub fn read(what: &str, function: &ItemFn) -> syn::Result<Signature> {
     let signature = &function.sig;
-    let refuse = |tokens: &dyn ToTokens, why: String| Err(syn::Error::new_spanned(tokens.to_token_stream(), why));
+    let refuse =
+        |tokens: &dyn ToTokens, why: String| Err(syn::Error::new_spanned(tokens.to_token_stream(), why));
 
     if let Some(keyword) = &signature.asyncness {
-        return refuse(keyword, format!("a {what} is plain, blocking code: leave out `async`; waiting costs no thread"));
+        return refuse(
+            keyword,
+            format!("a {what} is plain, blocking code: leave out `async`; waiting costs no thread"),
+        );
     }
     if let Some(keyword) = &signature.unsafety {
         return refuse(keyword, format!("a {what} is called by the host, so it cannot be `unsafe`"));
@@ -61,7 +65,9 @@ fn argument(what: &str, input: &FnArg) -> syn::Result<Argument> {
     let name = match &*typed.pat {
         Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.subpat.is_none() => pattern.ident.clone(),
         pattern => {
-            let why = format!("arguments of a {what} are recorded by name: give this one a name, and take it apart in the body");
+            let why = format!(
+                "arguments of a {what} are recorded by name: give this one a name, and take it apart in the body"
+            );
             return Err(syn::Error::new_spanned(pattern, why));
         }
     };
@@ -70,7 +76,9 @@ fn argument(what: &str, input: &FnArg) -> syn::Result<Argument> {
         return Err(syn::Error::new_spanned(ty, why));
     }
     if borrows(typed.ty.to_token_stream()) {
-        let why = format!("`{name}` borrows, but arguments of a {what} are recorded and must own their data: take a `String` for a `&str`, a `Vec<T>` for a `&[T]`");
+        let why = format!(
+            "`{name}` borrows, but arguments of a {what} are recorded and must own their data: take a `String` for a `&str`, a `Vec<T>` for a `&[T]`"
+        );
         return Err(syn::Error::new_spanned(&typed.ty, why));
     }
     Ok(Argument { name, ty: (*typed.ty).clone() })
@@ -105,10 +113,13 @@ fn value_and_error(what: &str, returns: &Type) -> syn::Result<(TokenStream, Toke
 }
 
 fn returns_result(what: &str) -> String {
-    format!("a {what} can fail, so it returns `Result<T, E>`; for `E`, `stepbox_guest::{}Error` will do", match what {
-        "step" => "Step",
-        _ => "Task",
-    })
+    format!(
+        "a {what} can fail, so it returns `Result<T, E>`; for `E`, `stepbox_guest::{}Error` will do",
+        match what {
+            "step" => "Step",
+            _ => "Task",
+        }
+    )
 }
 
 /// The text of the doc comments, for people.

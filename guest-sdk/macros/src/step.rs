@@ -31,10 +31,12 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
     let step_options = options.options();
     let failed = failed(&options, error);
 
-    let (docs, others): (Vec<&Attribute>, Vec<&Attribute>) = attrs.iter().partition(|a| a.path().is_ident("doc"));
+    let (docs, others): (Vec<&Attribute>, Vec<&Attribute>) =
+        attrs.iter().partition(|a| a.path().is_ident("doc"));
     let names: Vec<_> = arguments.iter().map(|Argument { name, .. }| name).collect();
     let types: Vec<_> = arguments.iter().map(|Argument { ty, .. }| ty).collect();
-    let keys: Vec<String> = names.iter().map(|name| name.to_string().trim_start_matches("r#").to_owned()).collect();
+    let keys: Vec<String> =
+        names.iter().map(|name| name.to_string().trim_start_matches("r#").to_owned()).collect();
     let written = &sig.inputs;
     let type_doc = format!("The step `{name}` and the other forms of its call.");
     let error_span = returns.span();

@@ -7,11 +7,21 @@ use crate::context::TaskContext;
 use crate::time::at_ms;
 use crate::{Failure, FailureKind, Retry, StepError, StepOptions, TimeoutScope};
 
-pub(crate) fn step(name: &str, function: &str, input: String, options: StepOptions) -> Result<String, Failure> {
+pub(crate) fn step(
+    name: &str,
+    function: &str,
+    input: String,
+    options: StepOptions,
+) -> Result<String, Failure> {
     Ok(durable::step(name, function, &input, options.into())?)
 }
 
-pub(crate) fn schedule(name: &str, function: &str, input: String, options: StepOptions) -> Result<String, Failure> {
+pub(crate) fn schedule(
+    name: &str,
+    function: &str,
+    input: String,
+    options: StepOptions,
+) -> Result<String, Failure> {
     Ok(durable::schedule(name, function, &input, options.into())?)
 }
 

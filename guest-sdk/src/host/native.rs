@@ -11,11 +11,21 @@ fn no_host<T>() -> Result<T, Failure> {
     Err(Failure::misuse(NO_HOST))
 }
 
-pub(crate) fn step(_name: &str, _function: &str, _input: String, _options: StepOptions) -> Result<String, Failure> {
+pub(crate) fn step(
+    _name: &str,
+    _function: &str,
+    _input: String,
+    _options: StepOptions,
+) -> Result<String, Failure> {
     no_host()
 }
 
-pub(crate) fn schedule(_name: &str, _function: &str, _input: String, _options: StepOptions) -> Result<String, Failure> {
+pub(crate) fn schedule(
+    _name: &str,
+    _function: &str,
+    _input: String,
+    _options: StepOptions,
+) -> Result<String, Failure> {
     no_host()
 }
 

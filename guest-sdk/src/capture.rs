@@ -24,7 +24,7 @@ pub fn capture<T: Serialize + DeserializeOwned>(name: &str, value: impl FnOnce()
     let json = serde_json::to_string(&value()).map_err(|error| {
         Failure::misuse(format!("the value of capture `{name}` cannot be written as JSON: {error}"))
     })?;
-    let recorded = host::capture(name, json)?;
+    let recorded = host::capture(name, &json)?;
     serde_json::from_str(&recorded).map_err(|error| {
         Failure::no_longer_fits::<T>(&format!("the recorded value of capture `{name}`"), &error)
     })

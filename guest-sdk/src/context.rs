@@ -44,8 +44,12 @@ pub fn attempt() -> u32 {
 
 /// Calls `body` as attempt `attempt` of a step.
 pub(crate) fn in_attempt<T>(attempt: u32, body: impl FnOnce() -> T) -> T {
-    let before = ATTEMPT.replace(attempt);
-    let result = body();
-    ATTEMPT.set(before);
-    result
+    struct Restore(u32);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ATTEMPT.set(self.0);
+        }
+    }
+    let _restore = Restore(ATTEMPT.replace(attempt));
+    body()
 }

@@ -29,7 +29,7 @@ pub struct Failure {
 
 /// The kinds of [`Failure`]. A match needs an arm for the kinds to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureKind {
     /// The guest said so itself: a business error, not retryable or with no retries asked for.

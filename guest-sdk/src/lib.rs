@@ -27,6 +27,9 @@ mod exports;
 #[cfg(target_family = "wasm")]
 mod logging;
 
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
 #[doc(hidden)]
 #[path = "macro_support.rs"]
 pub mod __macro;

@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 
-use crate::context::in_attempt;
 use crate::manifest::manifest;
 use crate::step::StepDef;
 use crate::task::TaskDef;
+#[cfg(any(target_family = "wasm", test))]
 use crate::{Failure, StepError};
 
 /// The manifest of this module.
@@ -19,17 +19,19 @@ pub(crate) fn describe() -> Value {
     manifest(the_task(), steps())
 }
 
+#[cfg(any(target_family = "wasm", test))]
 pub(crate) fn run(payload: &str) -> Result<String, Failure> {
     (the_task().run)(payload)
 }
 
+#[cfg(any(target_family = "wasm", test))]
 pub(crate) fn run_step(function: &str, input: &str, attempt: u32) -> Result<String, StepError> {
     let Some(step) = steps().into_iter().find(|step| step.function == function) else {
         return Err(StepError::fatal(format!(
             "this version of the module has no step function `{function}`"
         )));
     };
-    in_attempt(attempt, || (step.run)(input))
+    crate::context::in_attempt(attempt, || (step.run)(input))
 }
 
 fn the_task() -> &'static TaskDef {

@@ -27,7 +27,10 @@ pub trait Step {
     type Error;
 
     /// Runs the body once, here and now.
-    fn run(input: Self::Input) -> Result<Self::Output, StepError>;
+    fn run(input: Self::Input) -> Result<Self::Output, Self::Error>;
+
+    /// What the host is told of an error of the body, and whether another attempt may go better.
+    fn tell(error: &Self::Error) -> StepError;
 }
 
 /// A call of a step that is still being put together: `charge::call(order)`.
@@ -102,7 +105,7 @@ impl<S: Step> Call<S> {
     /// Fails with [`Diverged`](crate::FailureKind::Diverged) when the journal has another call in
     /// this place, or a value that no longer fits the step's type.
     pub fn result(self) -> Result<S::Output, Failure> {
-        let json = host::step(&self.name, S::FUNCTION, self.input?, self.options)?;
+        let json = host::step(&self.name, &StepDef::of::<S>(), &self.input?, self.options)?;
         recorded(&self.name, &json)
     }
 
@@ -116,7 +119,8 @@ impl<S: Step> Call<S> {
 
     /// Has the step run while the handler goes on; see [`wait_all`](crate::wait_all).
     pub fn schedule(self) -> Scheduled<S::Output> {
-        let key = self.input.and_then(|input| host::schedule(&self.name, S::FUNCTION, input, self.options));
+        let step = StepDef::of::<S>();
+        let key = self.input.and_then(|input| host::schedule(&self.name, &step, &input, self.options));
         Scheduled::new(key)
     }
 }
@@ -150,15 +154,20 @@ impl StepDef {
             options: S::OPTIONS,
             input_schema: || S::Input::schema(S::ARGUMENTS),
             output_schema: schema_out::<S::Output>,
-            run: run::<S>,
+            run: attempt::<S>,
         }
     }
 }
 
-fn run<S: Step>(input: &str) -> Result<String, StepError> {
+fn attempt<S: Step>(input: &str) -> Result<String, StepError> {
     let input = S::Input::from_json(S::ARGUMENTS, input)
         .map_err(|error| StepError::fatal(format!("step `{}` cannot run: {error}", S::FUNCTION)))?;
-    let output = S::run(input)?;
+    written::<S>(S::run(input))
+}
+
+/// What the body gave, as it crosses to the host.
+pub(crate) fn written<S: Step>(result: Result<S::Output, S::Error>) -> Result<String, StepError> {
+    let output = result.map_err(|error| S::tell(&error))?;
     serde_json::to_string(&output).map_err(|error| {
         StepError::fatal(format!("the result of step `{}` cannot be written as JSON: {error}", S::FUNCTION))
     })

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::Failure;
+use crate::data::Output;
 
 /// A function marked with `#[task]`. The attribute implements it, for a type that has the
 /// function's name.
@@ -11,7 +12,7 @@ pub trait Task {
     const DESCRIPTION: &'static str;
     /// The execution's deadline, from its start. `None`: no deadline.
     const TIMEOUT_MS: Option<u64>;
-    type Output;
+    type Output: Output;
 
     /// Calls the handler with a payload in JSON.
     fn run(payload: &str) -> Result<Self::Output, Failure>;

@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, ItemFn, parse2};
+use syn::{Attribute, ItemFn, Type, parse2};
 
 use crate::options::StepAttribute;
 use crate::signature::{self, Argument, Signature};
@@ -29,7 +29,7 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
         None => quote!(#name),
     };
     let step_options = options.options();
-    let failed = failed(&options, error);
+    let tell = tell(&options, returns, error);
 
     let (docs, others): (Vec<&Attribute>, Vec<&Attribute>) =
         attrs.iter().partition(|a| a.path().is_ident("doc"));
@@ -39,8 +39,6 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
         names.iter().map(|name| name.to_string().trim_start_matches("r#").to_owned()).collect();
     let written = &sig.inputs;
     let type_doc = format!("The step `{name}` and the other forms of its call.");
-    let error_span = returns.span();
-    let assertions = quote_spanned!(error_span=> ::stepbox_guest::__macro::assert_error::<#error>(););
 
     Ok(quote! {
         #(#docs)*
@@ -87,9 +85,12 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
             type Output = #value;
             type Error = #error;
 
-            fn run((#(#names,)*): Self::Input) -> ::core::result::Result<Self::Output, ::stepbox_guest::StepError> {
-                #assertions
-                Self::body(#(#names),*).map_err(|__error| #failed)
+            fn run((#(#names,)*): Self::Input) -> ::core::result::Result<Self::Output, Self::Error> {
+                Self::body(#(#names),*)
+            }
+
+            fn tell(__error: &Self::Error) -> ::stepbox_guest::StepError {
+                #tell
             }
         }
 
@@ -99,21 +100,20 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
     })
 }
 
-/// What becomes of the body's `__error`.
-fn failed(options: &StepAttribute, error: &TokenStream) -> TokenStream {
-    let told = quote! {
-        use ::stepbox_guest::__macro::{AsItIs as _, MessageOnly as _, Told, WithDetails as _};
-        let __told: ::stepbox_guest::StepError = (&&&Told(&__error)).told().into();
-    };
-    match &options.retryable {
-        None => quote!({ #told __told }),
-        Some(path) => {
-            let retryable = quote_spanned!(path.span()=> let __retryable: fn(&#error) -> bool = #path;);
-            quote!({
-                #told
-                #retryable
-                if __retryable(&__error) { __told } else { __told.no_retry() }
-            })
+/// What the host is told of `__error`.
+fn tell(options: &StepAttribute, returns: &Type, error: &TokenStream) -> TokenStream {
+    let assert_error = quote_spanned!(returns.span()=> ::stepbox_guest::__macro::assert_error::<#error>(););
+    let judged = options.retryable.as_ref().map(|path| {
+        quote_spanned! {path.span()=>
+            let __retryable: fn(&#error) -> bool = #path;
+            let __told = if __retryable(__error) { __told } else { __told.no_retry() };
         }
+    });
+    quote! {
+        use ::stepbox_guest::__macro::{AsItIs as _, MessageOnly as _, Told, WithDetails as _};
+        #assert_error
+        let __told: ::stepbox_guest::StepError = (&&&Told(__error)).told().into();
+        #judged
+        __told
     }
 }

@@ -4,25 +4,21 @@ use std::time::SystemTime;
 
 use crate::bindings::stepbox::task::{durable, types};
 use crate::context::TaskContext;
+use crate::step::StepDef;
 use crate::time::at_ms;
 use crate::{Failure, FailureKind, Retry, StepError, StepOptions, TimeoutScope};
 
-pub(crate) fn step(
-    name: &str,
-    function: &str,
-    input: String,
-    options: StepOptions,
-) -> Result<String, Failure> {
-    Ok(durable::step(name, function, &input, options.into())?)
+pub(crate) fn step(name: &str, step: &StepDef, input: &str, options: StepOptions) -> Result<String, Failure> {
+    Ok(durable::step(name, step.function, input, options.into())?)
 }
 
 pub(crate) fn schedule(
     name: &str,
-    function: &str,
-    input: String,
+    step: &StepDef,
+    input: &str,
     options: StepOptions,
 ) -> Result<String, Failure> {
-    Ok(durable::schedule(name, function, &input, options.into())?)
+    Ok(durable::schedule(name, step.function, input, options.into())?)
 }
 
 pub(crate) fn wait_all(keys: &[String]) -> Result<Vec<Result<String, Failure>>, Failure> {
@@ -47,8 +43,8 @@ pub(crate) fn wait_event(event: &str, timeout_ms: Option<u64>) -> Result<String,
     Ok(durable::wait_event(event, timeout_ms)?)
 }
 
-pub(crate) fn capture(name: &str, value: String) -> Result<String, Failure> {
-    Ok(durable::capture(name, &value)?)
+pub(crate) fn capture(name: &str, value: &str) -> Result<String, Failure> {
+    Ok(durable::capture(name, value)?)
 }
 
 pub(crate) fn context() -> TaskContext {

@@ -1,0 +1,52 @@
+//! The attributes of `stepbox-guest`. Use that crate; it documents them.
+
+mod duration;
+mod name;
+mod options;
+mod signature;
+mod step;
+mod task;
+
+use proc_macro::TokenStream;
+
+/// Makes a function a step: work that touches the world, is recorded when it is done, and is
+/// tried again when it fails.
+///
+/// The function takes up to eight arguments that own their data and returns `Result<T, E>`. Its
+/// arguments and its value need `Serialize`, `Deserialize` and `JsonSchema`; its error needs
+/// `Display`, and is kept whole in the failure's details if it is `Serialize`.
+///
+/// | option | meaning | without it |
+/// |---|---|---|
+/// | `retry = exponential(3, "2s")` | three attempts in all; a delay of 2 s that doubles with each retry, up to an hour, with full jitter | one attempt |
+/// | `retry = fixed(5, "500ms")` | five attempts in all; the same delay each time, without jitter | |
+/// | … `cap = "10m"` | inside of `exponential(..)`: no delay is longer | an hour |
+/// | … `multiplier = 1.5` | inside of `exponential(..)`: growth per retry, 1 to 10 | 2 |
+/// | … `jitter = false` | inside of either: the nominal delay, or anything from zero to it | `true`, `false` |
+/// | `timeout = "30s"` | one deadline for all attempts and the delays between them | the host's, for one attempt |
+/// | `timeout_scope = per_attempt` | the timeout is for each attempt; a timeout is not retried in either case | `all_attempts` |
+/// | `retryable = path::to::function` | `fn(&E) -> bool`: whether another attempt may go better | every error is retryable |
+/// | `name = "audit {package.name}"` | what the journal calls it; `{}` takes arguments and their fields | the function's name |
+///
+/// Durations are a whole number and a unit: `ms`, `s`, `m`, `h`, `d`.
+///
+/// For a step `charge`, `charge(order)` asks for its value and fails with a `Failure`;
+/// `charge::outcome(order)` tells its value, its own error and what else befell it apart;
+/// `charge::schedule(order)` has it run while the handler goes on; `charge::call(order)` takes
+/// options for this one call; `charge::body(order)` is the function as written, for a unit test.
+#[proc_macro_attribute]
+pub fn step(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    step::expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a function the handler of its module. A module has one.
+///
+/// The function takes the payload (`Deserialize` and `JsonSchema`), or nothing, and returns
+/// `Result<T, E>` with a `T` that is `Serialize` and `JsonSchema` and an `E` that is `Display`;
+/// `TaskError` suits most.
+///
+/// `timeout = "30m"` is the deadline of the whole execution, from its start.
+#[proc_macro_attribute]
+pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    task::expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}

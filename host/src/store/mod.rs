@@ -172,6 +172,13 @@ pub struct Commit {
     pub release: bool,
 }
 
+impl Commit {
+    /// Nothing but the end of the claim.
+    pub fn let_go(claim: Claim) -> Self {
+        Commit { claim, first_number: 0, records: Vec::new(), consumed: Vec::new(), standing: None, release: true }
+    }
+}
+
 /// How a run stands, as the lists show it and a claim needs it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
@@ -202,8 +209,8 @@ pub struct Unfinished {
     pub run: RunKey,
     /// When it is to be looked at; none for one that stands at an event without a deadline.
     pub due: Option<Timestamp>,
-    /// Whether it stands at a wait (and was let go in good order) or was under way.
-    pub waiting: bool,
+    /// Whether nothing holds it back: it was under way, or the event that it stands at is there.
+    pub can_go: bool,
 }
 
 pub struct NewVersion {

@@ -139,6 +139,14 @@ pub enum LogLevel {
 
 // STUB
 pub struct Sandbox;
-pub struct Inspected { pub digest: stepbox_domain::Digest, pub manifest_text: Json, pub manifest: stepbox_domain::Manifest, pub compiled_in_ms: u64 }
+pub struct Inspected {
+    pub digest: stepbox_domain::Digest,
+    pub manifest_text: Json,
+    pub manifest: stepbox_domain::Manifest,
+    pub compiled_in_ms: u64,
+}
 #[derive(Debug, thiserror::Error)]
-pub enum Rejected { #[error("{reason}")] BadSchema{reason: String} }
+pub enum Rejected {
+    #[error("{reason}")]
+    BadSchema { reason: String },
+}

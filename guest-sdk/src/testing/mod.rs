@@ -52,6 +52,7 @@ use serde::Serialize;
 use stepbox_domain::run::{Policy, RunFacts};
 use stepbox_domain::{ExecutionId, Json, RunId, TaskName, Timestamp};
 
+use crate::data::Arguments;
 use crate::step::{Step, written};
 use crate::time::{millis, since_1970_ms};
 use crate::{StepError, Task};
@@ -152,7 +153,7 @@ impl<T: Task> TestRun<T> {
         body: impl Fn(S::Input, u32) -> Result<S::Output, S::Error> + 'static,
     ) -> Self {
         let stub = move |input: &str, attempt| {
-            let input = crate::Arguments::from_json(S::ARGUMENTS, input).map_err(StepError::fatal)?;
+            let input = Arguments::from_json(S::ARGUMENTS, input).map_err(StepError::fatal)?;
             written::<S>(body(input, attempt))
         };
         self.setup.stubs.insert(S::FUNCTION, Rc::new(stub));

@@ -1,4 +1,5 @@
 //! The Stepbox host. See ARCHITECTURE.md.
 
+pub mod engine;
 pub mod sandbox;
 pub mod store;

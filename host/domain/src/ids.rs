@@ -127,13 +127,14 @@ impl TaskName {
 }
 
 text_id! {
-    /// What an event is called: 1 to 200 printable characters.
+    /// What an event is called: like a [`StepName`], since a wait bears the name of its event.
     EventName
 }
 
 impl EventName {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         check("an event name", text, 200, printable)?;
+        not_a_repeat("an event name", text)?;
         Ok(EventName(text.into()))
     }
 }
@@ -147,13 +148,23 @@ text_id! {
 impl StepName {
     pub fn parse(text: &str) -> Result<Self, IdError> {
         check("a step name", text, 200, printable)?;
-        if let Some((_, tail)) = text.rsplit_once('#')
-            && !tail.is_empty()
-            && tail.bytes().all(|b| b.is_ascii_digit())
-        {
-            return Err(IdError::LooksRepeated { what: "a step name", text: text.to_owned() });
-        }
+        not_a_repeat("a step name", text)?;
         Ok(StepName(text.into()))
+    }
+}
+
+impl From<&EventName> for StepName {
+    fn from(event: &EventName) -> Self {
+        StepName(event.0.clone())
+    }
+}
+
+fn not_a_repeat(what: &'static str, text: &str) -> Result<(), IdError> {
+    match text.rsplit_once('#') {
+        Some((_, tail)) if !tail.is_empty() && tail.bytes().all(|b| b.is_ascii_digit()) => {
+            Err(IdError::LooksRepeated { what, text: text.to_owned() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -138,10 +138,12 @@ impl Step {
         u32::try_from(tries).unwrap_or(u32::MAX)
     }
 
-    /// How often in a row, up to now, the host died under this step.
+    /// How often in a row, up to the attempt under way, the host died under this step.
     pub fn crashes_in_a_row(&self) -> u32 {
+        let under_way = |attempt: &&Attempt| attempt.state == AttemptState::Running;
         let crashed = |attempt: &&Attempt| attempt.state == AttemptState::Interrupted(Interruption::Crashed);
-        u32::try_from(self.attempts.iter().rev().take_while(crashed).count()).unwrap_or(u32::MAX)
+        let crashes = self.attempts.iter().rev().skip_while(under_way).take_while(crashed).count();
+        u32::try_from(crashes).unwrap_or(u32::MAX)
     }
 }
 

@@ -4,6 +4,8 @@
 //! what the API reads. All that a decision needs is one value ([`Commit`]), written in one
 //! transaction or not at all; what was answered `Ok` is on disk.
 
+pub mod memory;
+
 use async_trait::async_trait;
 use stepbox_domain::{
     Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
@@ -43,8 +45,12 @@ pub trait Store: Views {
 
     /// Ends the current run and the execution as cancelled, whoever holds it; the claim is void
     /// from then on.
-    async fn cancel(&self, execution: &ExecutionId, by: Option<&str>, now: Timestamp)
-    -> Result<Cancel, StoreError>;
+    async fn cancel(
+        &self,
+        execution: &ExecutionId,
+        by: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Cancel, StoreError>;
 
     /// Keeps an event for the execution. Stored before it is matched.
     async fn add_event(
@@ -67,7 +73,11 @@ pub trait Store: Views {
     async fn add_version(&self, new: NewVersion) -> Result<VersionAdded, StoreError>;
 
     /// None: no such version.
-    async fn activate_version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError>;
+    async fn activate_version(
+        &self,
+        task: &TaskName,
+        version: u32,
+    ) -> Result<Option<VersionView>, StoreError>;
 
     /// Forgets the task and all its versions, unless executions of it are not over.
     async fn remove_module(&self, task: &TaskName) -> Result<Removal, StoreError>;
@@ -88,7 +98,11 @@ pub trait Views: Send + Sync {
     async fn execution(&self, id: &ExecutionId) -> Result<Option<ExecutionView>, StoreError>;
 
     /// A page of what `filter` matches, and how many it matches in all.
-    async fn executions(&self, filter: &ExecutionFilter, page: Page) -> Result<(Vec<ExecutionView>, u64), StoreError>;
+    async fn executions(
+        &self,
+        filter: &ExecutionFilter,
+        page: Page,
+    ) -> Result<(Vec<ExecutionView>, u64), StoreError>;
 
     async fn counts(&self) -> Result<Counts, StoreError>;
 
@@ -172,13 +186,29 @@ pub struct Commit {
     pub release: bool,
 }
 
+impl Commit {
+    /// Nothing but the end of the claim.
+    pub fn let_go(claim: Claim) -> Self {
+        Commit { claim, first_number: 0, records: Vec::new(), consumed: Vec::new(), standing: None, release: true }
+    }
+}
+
 /// How a run stands, as the lists show it and a claim needs it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
     /// Under way; `waiting` where it stands still, `due` when it is to be looked at.
-    Open { waiting: Option<Wait>, due: Option<Timestamp> },
-    Completed { result: Json, at: Timestamp },
-    Failed { failure: Failure, at: Timestamp },
+    Open {
+        waiting: Option<Wait>,
+        due: Option<Timestamp>,
+    },
+    Completed {
+        result: Json,
+        at: Timestamp,
+    },
+    Failed {
+        failure: Failure,
+        at: Timestamp,
+    },
 }
 
 pub enum Cancel {
@@ -191,7 +221,10 @@ pub enum Cancel {
 pub enum EventAdded {
     /// Stored. `awaited`: the run stands at a wait for just this event, and this one will
     /// answer it.
-    Added { run: RunKey, awaited: bool },
+    Added {
+        run: RunKey,
+        awaited: bool,
+    },
     AlreadyOver(ExecutionStatus),
     NoSuchExecution,
 }
@@ -202,8 +235,8 @@ pub struct Unfinished {
     pub run: RunKey,
     /// When it is to be looked at; none for one that stands at an event without a deadline.
     pub due: Option<Timestamp>,
-    /// Whether it stands at a wait (and was let go in good order) or was under way.
-    pub waiting: bool,
+    /// Whether nothing holds it back: it was under way, or the event that it stands at is there.
+    pub can_go: bool,
 }
 
 pub struct NewVersion {
@@ -283,6 +316,18 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
+impl Counts {
+    fn of(&mut self, status: ExecutionStatus) -> &mut u64 {
+        match status {
+            ExecutionStatus::Scheduled => &mut self.scheduled,
+            ExecutionStatus::Running => &mut self.running,
+            ExecutionStatus::Completed => &mut self.completed,
+            ExecutionStatus::Failed => &mut self.failed,
+            ExecutionStatus::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleView {
     pub task: TaskName,
@@ -304,4 +349,11 @@ pub struct VersionView {
     pub manifest: Json,
     /// Executions that are not over and whose current run is pinned to it.
     pub unfinished: u64,
+}
+
+/// A start on a version that is gone: its module was removed between the look at it and the start.
+fn no_such_version(task: &TaskName, version: u32) -> StoreError {
+    StoreError::Unavailable(format!(
+        "version {version} of task \"{task}\" was removed meanwhile; start again"
+    ))
 }

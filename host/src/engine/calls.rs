@@ -1,0 +1,42 @@
+//! The handler's end of a live run.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stepbox_domain::{
+    EventName, Json, StepName,
+    decide::{Input, Until},
+};
+use tokio::sync::Mutex;
+
+use super::live_run::LiveRun;
+use crate::sandbox::{Answer, EndHandler, HostCalls, StepCall};
+
+/// Shared with the worker, which takes the run up again when the handler has come to its end. The
+/// two never want it at once: a guest makes one call after the other.
+pub(crate) struct Calls(pub Arc<Mutex<LiveRun>>);
+
+#[async_trait]
+impl HostCalls for Calls {
+    async fn step(&mut self, call: StepCall) -> Result<Answer, EndHandler> {
+        self.0.lock().await.step(call).await
+    }
+
+    async fn sleep(&mut self, name: StepName, until: Until) -> Result<Answer, EndHandler> {
+        let mut live = self.0.lock().await;
+        let place = live.place(name);
+        live.settle(Input::Sleeps { place: &place, until }).await
+    }
+
+    async fn wait_event(&mut self, event: EventName, timeout_ms: Option<u64>) -> Result<Answer, EndHandler> {
+        let mut live = self.0.lock().await;
+        let place = live.place(StepName::from(&event));
+        live.settle(Input::WaitsForEvent { place: &place, event: &event, timeout_ms }).await
+    }
+
+    async fn capture(&mut self, name: StepName, value: Json) -> Result<Answer, EndHandler> {
+        let mut live = self.0.lock().await;
+        let place = live.place(name);
+        live.settle(Input::Captures { place: &place, value: &value }).await
+    }
+}

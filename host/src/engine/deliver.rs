@@ -1,0 +1,78 @@
+//! An event comes in, an execution is cancelled, somebody waits for a result.
+
+use std::time::Duration;
+
+use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json};
+
+use super::{Engine, EngineError};
+use crate::store::{Cancel, EventAdded, ExecutionView};
+
+/// What became of an event. Stored either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The run stands at a wait that this event answers.
+    Delivered,
+    /// Nobody waits for it yet; the first wait of that name takes it.
+    Buffered,
+}
+
+impl Engine {
+    /// Keeps an event for the execution and wakes the run if it waits for it.
+    pub async fn send_event(
+        &self,
+        execution: &ExecutionId,
+        name: &EventName,
+        payload: &Json,
+    ) -> Result<Delivery, EngineError> {
+        let engine = &self.0;
+        match engine.store.add_event(execution, name, payload, engine.clock.now()).await? {
+            EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
+            EventAdded::AlreadyOver(status) => {
+                Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
+            }
+            EventAdded::Added { run, awaited } => {
+                engine.metrics.events.inc();
+                if !engine.live.knock(run) && awaited {
+                    engine.ready.push(run);
+                }
+                Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })
+            }
+        }
+    }
+
+    /// Ends the execution at once: its guest is interrupted, and nothing of it is recorded after
+    /// the answer.
+    pub async fn cancel(&self, execution: &ExecutionId, by: Option<&str>) -> Result<(), EngineError> {
+        let engine = &self.0;
+        match engine.store.cancel(execution, by, engine.clock.now()).await? {
+            Cancel::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
+            Cancel::AlreadyOver(status) => {
+                Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "be cancelled" })
+            }
+            Cancel::Cancelled(run) => {
+                engine.live.cancel(run);
+                engine.timers.forget(run);
+                engine.waiters.wake(execution);
+                engine.metrics.ended(ExecutionStatus::Cancelled);
+                Ok(())
+            }
+        }
+    }
+
+    /// The execution as soon as it is over; as it stands when `patience` is used up.
+    pub async fn wait(&self, execution: &ExecutionId, patience: Duration) -> Result<ExecutionView, EngineError> {
+        let engine = &self.0;
+        let waiter = engine.waiters.enter(execution);
+        let end = tokio::time::Instant::now() + patience;
+        loop {
+            let over = waiter.over();
+            let view = engine.store.execution(execution).await?;
+            let Some(view) = view else {
+                return Err(EngineError::UnknownExecution(execution.clone()));
+            };
+            if view.status.is_terminal() || tokio::time::timeout_at(end, over).await.is_err() {
+                return Ok(view);
+            }
+        }
+    }
+}

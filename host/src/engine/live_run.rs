@@ -1,0 +1,338 @@
+//! One run in this process: what its guest asks is decided, made durable, applied, answered.
+//!
+//! [`LiveRun::take`] is the only place where a decision meets the disk; start reading there.
+
+use std::{sync::Arc, time::Duration};
+
+use stepbox_domain::{
+    Failure, FailureKind, Run, StepName, Timestamp,
+    decide::{Durability, Input, Leg, Place, Reply},
+    journal::{self, Record},
+    run::{RunOutcome, Wait},
+    step::{AttemptFailure, AttemptOutcome, InputHash},
+};
+
+use super::{Inner, live::LiveHandle, stopping::Phase};
+use crate::{
+    sandbox::{Answer, EndHandler, Guest, GuestContext, StepCall, StepExit, StepRunner, StepSetup},
+    store::{Claim, Commit, Standing, StoreError},
+};
+
+/// How long an attempt may go on before the fact that it started is written down. Shorter ones
+/// are written together with their outcome, in one commit instead of two.
+const START_KEPT_BACK: Duration = Duration::from_millis(5);
+
+pub(crate) struct LiveRun {
+    engine: Arc<Inner>,
+    handle: Arc<LiveHandle>,
+    claim: Claim,
+    run: Run,
+    leg: Leg,
+    /// None when the module cannot be loaded: then nothing but the end of the run is recorded.
+    guest: Option<Arc<dyn Guest>>,
+    context: GuestContext,
+    /// None until the first step of this leg, and while the run is parked.
+    steps: Option<Box<dyn StepRunner>>,
+    /// Applied, not yet given to the store.
+    pending: Vec<Record>,
+    /// Records that the store has, or is being given.
+    written: u64,
+    /// What the store shows of the run.
+    shown: (Option<Wait>, Option<Timestamp>),
+    hold: Hold,
+}
+
+/// Whether we may still write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    Ours,
+    /// A commit is under way. Found in this state, its answer was not waited for: nobody knows
+    /// what is on disk.
+    Unsure,
+    /// Another holds it, or it was cancelled.
+    Lost,
+    /// The store did not take a commit.
+    Unwritten(String),
+}
+
+/// The run cannot be gone on with here; [`LiveRun::hold`] says why.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl LiveRun {
+    pub fn new(
+        engine: Arc<Inner>,
+        handle: Arc<LiveHandle>,
+        claim: Claim,
+        run: Run,
+        records: u64,
+        guest: Option<Arc<dyn Guest>>,
+        context: GuestContext,
+    ) -> Self {
+        let shown = (run.wait(), run.due());
+        LiveRun {
+            engine,
+            handle,
+            claim,
+            run,
+            leg: Leg::default(),
+            guest,
+            context,
+            steps: None,
+            pending: Vec::new(),
+            written: records,
+            shown,
+            hold: Hold::Ours,
+        }
+    }
+
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    pub fn claim(&self) -> Claim {
+        self.claim
+    }
+
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    pub fn calls_made(&self) -> u32 {
+        self.leg.calls_made()
+    }
+
+    /// Decides, makes durable, applies, replies.
+    pub async fn take(&mut self, input: Input<'_>) -> Result<Reply, Gone> {
+        let decision = self.run.decide(input, self.engine.clock.now());
+        // Applied before it is durable: nobody sees this memory before the reply, and if the
+        // commit fails the memory goes with it.
+        for record in decision.records {
+            self.run.apply(&record);
+            self.engine.metrics.recorded(&record);
+            journal::push(&mut self.pending, record);
+        }
+        if decision.durability == Durability::Now && !self.pending.is_empty() {
+            self.write(false).await?;
+        }
+        Ok(decision.reply)
+    }
+
+    /// Writes what is pending and lets go of the run: it stands still, or is over.
+    pub async fn release(&mut self) -> Result<(), Gone> {
+        self.write(true).await
+    }
+
+    async fn write(&mut self, release: bool) -> Result<(), Gone> {
+        if self.hold != Hold::Ours {
+            return Err(Gone);
+        }
+        let records = std::mem::take(&mut self.pending);
+        let count = records.len() as u64;
+        let commit = Commit {
+            claim: self.claim,
+            first_number: self.written,
+            consumed: consumed(&records),
+            records,
+            standing: self.standing_if_changed(release),
+            release: release || self.run.end().is_some(),
+        };
+        self.written += count;
+        self.hold = Hold::Unsure;
+        let answer = self.engine.store.commit(commit).await;
+        self.hold = match answer {
+            Ok(()) => Hold::Ours,
+            Err(StoreError::ClaimLost) => Hold::Lost,
+            Err(error) => Hold::Unwritten(error.to_string()),
+        };
+        if self.hold == Hold::Ours { Ok(()) } else { Err(Gone) }
+    }
+
+    fn standing_if_changed(&mut self, release: bool) -> Option<Standing> {
+        if let Some(end) = self.run.end() {
+            return match &end.outcome {
+                RunOutcome::Completed(result) => {
+                    Some(Standing::Completed { result: result.clone(), at: end.at })
+                }
+                RunOutcome::Failed(failure) => Some(Standing::Failed { failure: failure.clone(), at: end.at }),
+                // Only the store cancels, in a transaction of its own.
+                RunOutcome::Cancelled { .. } => None,
+            };
+        }
+        let shows = (self.run.wait(), self.run.due());
+        if !release && shows == self.shown {
+            return None;
+        }
+        self.shown = shows.clone();
+        Some(Standing::Open { waiting: shows.0, due: shows.1 })
+    }
+
+    /// The place of the handler's next call.
+    pub fn place(&mut self, name: StepName) -> Place {
+        self.leg.place(name)
+    }
+
+    /// Asks until there is an answer for the handler, standing still in between.
+    pub async fn settle(&mut self, input: Input<'_>) -> Result<Answer, EndHandler> {
+        loop {
+            self.look_for_news(&input).await?;
+            let reply = self.take(input.clone()).await.map_err(|Gone| EndHandler)?;
+            match reply {
+                Reply::Recorded { outcome, at } => return Ok(Answer { outcome, now: at }),
+                Reply::Refused(failure) => return Ok(self.refuse(failure)),
+                Reply::Wait(wait) => self.stand(&wait).await?,
+                Reply::Go { .. } | Reply::Stop | Reply::Leave => return Err(EndHandler),
+            }
+        }
+    }
+
+    /// Runs the step `call` with its retries until it has an outcome.
+    pub async fn step(&mut self, call: StepCall) -> Result<Answer, EndHandler> {
+        let place = self.place(call.name.clone());
+        let hash = InputHash::of(&call.input);
+        loop {
+            if self.engine.stopping.has_begun() {
+                return Err(EndHandler);
+            }
+            let input = Input::StepCalled {
+                place: &place,
+                function: &call.function,
+                input: &hash,
+                options: &call.options,
+            };
+            let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
+            if let Reply::Go { attempt, deadline } = reply {
+                let outcome = self.attempt(&call, attempt, deadline).await?;
+                let input = Input::AttemptEnded { place: &place, attempt, outcome, options: &call.options };
+                reply = self.take(input).await.map_err(|Gone| EndHandler)?;
+            }
+            match reply {
+                Reply::Recorded { outcome, at } => return Ok(Answer { outcome, now: at }),
+                Reply::Refused(failure) => return Ok(self.refuse(failure)),
+                Reply::Wait(wait) => self.stand(&wait).await?,
+                Reply::Go { .. } | Reply::Stop | Reply::Leave => return Err(EndHandler),
+            }
+        }
+    }
+
+    /// Nothing is recorded, so the handler's clock does not move.
+    fn refuse(&self, failure: Failure) -> Answer {
+        Answer { outcome: Err(failure), now: self.run.facts().created_at }
+    }
+
+    /// One attempt, until it ends by itself, by its deadline or by the end of the host.
+    async fn attempt(
+        &mut self,
+        call: &StepCall,
+        attempt: u32,
+        deadline: Timestamp,
+    ) -> Result<AttemptOutcome, EndHandler> {
+        let engine = self.engine.clone();
+        let mut steps = match (self.steps.take(), &self.guest) {
+            (Some(steps), _) => steps,
+            (None, Some(guest)) => guest.steps(StepSetup { context: self.context.clone() }),
+            (None, None) => return Err(EndHandler),
+        };
+        let exit = {
+            let mut running = std::pin::pin!(steps.run_step(&call.function, &call.input, attempt));
+            let quick = tokio::time::timeout(START_KEPT_BACK, &mut running).await;
+            match quick {
+                Ok(exit) => Some(exit),
+                Err(_) => {
+                    // It takes its time: let it be seen meanwhile, and be counted should we die.
+                    let watched = async {
+                        let left = deadline.ms_since(engine.clock.now());
+                        tokio::select! {
+                            exit = running => Ok(Ended::Exit(exit)),
+                            () = tokio::time::sleep(Duration::from_millis(left)) => Ok(Ended::TimedOut),
+                            () = engine.stopping.reached(Phase::Expired) => Ok(Ended::Stopped),
+                        }
+                    };
+                    let both = futures_util::future::try_join(watched, self.write(false)).await;
+                    match both.map_err(|Gone| EndHandler)?.0 {
+                        Ended::Exit(exit) => Some(exit),
+                        Ended::Stopped => return Ok(AttemptOutcome::Interrupted),
+                        Ended::TimedOut => None,
+                    }
+                }
+            }
+        };
+        Ok(match exit {
+            Some(StepExit::Completed(result)) => {
+                self.steps = Some(steps);
+                AttemptOutcome::Completed(result)
+            }
+            Some(StepExit::Failed(failure)) => {
+                self.steps = Some(steps);
+                AttemptOutcome::Failed(failure)
+            }
+            Some(StepExit::Unavailable(reason)) => {
+                self.hold = Hold::Unwritten(reason);
+                return Err(EndHandler);
+            }
+            None => AttemptOutcome::Failed(AttemptFailure::new(
+                FailureKind::TimedOut,
+                format!("step \"{}\" was interrupted in attempt {attempt}: its timeout has passed", call.name),
+            )),
+        })
+    }
+
+    /// Reads events that have come since the last look, if the question is about events.
+    async fn look_for_news(&mut self, input: &Input<'_>) -> Result<(), EndHandler> {
+        if !matches!(input, Input::WaitsForEvent { .. }) || !self.handle.take_news() {
+            return Ok(());
+        }
+        let seen = self.run.mailbox().seen();
+        match self.engine.store.events_after(self.claim.run, seen).await {
+            Ok(events) => {
+                self.run.mailbox_mut().receive(events);
+                Ok(())
+            }
+            Err(error) => {
+                self.hold = Hold::Unwritten(error.to_string());
+                Err(EndHandler)
+            }
+        }
+    }
+
+    /// Stands still: parked while that is short and there is room, else by ending the handler.
+    async fn stand(&mut self, wait: &Wait) -> Result<(), EndHandler> {
+        let engine = self.engine.clone();
+        let left = wait.until().map(|until| Duration::from_millis(until.ms_since(engine.clock.now())));
+        let park_max = engine.config.park_max;
+        let is_short = left.is_some_and(|left| left <= park_max) || matches!(wait, Wait::Event { .. });
+        if !is_short || engine.stopping.has_begun() {
+            return Err(EndHandler);
+        }
+        let Some(parked) = engine.parking.enter() else { return Err(EndHandler) };
+        // While it stands it needs no step instance.
+        self.steps = None;
+        tokio::select! {
+            () = self.handle.knocked(), if matches!(wait, Wait::Event { .. }) => Ok(()),
+            () = tokio::time::sleep(left.unwrap_or(park_max).min(park_max)) => {
+                // Over, or long enough for one that nobody answers.
+                let over = wait.until().is_some_and(|until| engine.clock.now() >= until);
+                let nearly = left.is_some_and(|left| left <= park_max);
+                if over || nearly { Ok(()) } else { Err(EndHandler) }
+            }
+            () = parked.asked_to_leave() => Err(EndHandler),
+            () = engine.stopping.reached(Phase::Draining) => Err(EndHandler),
+        }
+    }
+}
+
+enum Ended {
+    Exit(StepExit),
+    TimedOut,
+    Stopped,
+}
+
+fn consumed(records: &[Record]) -> Vec<i64> {
+    records
+        .iter()
+        .filter_map(|record| match record {
+            Record::EventConsumed { event, .. } => Some(*event),
+            _ => None,
+        })
+        .collect()
+}

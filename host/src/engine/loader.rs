@@ -1,0 +1,40 @@
+//! Where runs get their guests from.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stepbox_domain::Digest;
+
+use crate::{
+    sandbox::{Guest, Inspected, Rejected, Sandbox},
+    store::Store,
+};
+
+/// Checks uploads and brings modules to run. The sandbox over the store; scripted in tests.
+#[async_trait]
+pub trait Loader: Send + Sync {
+    /// The verdict on an upload. What passes is ready to be loaded.
+    async fn inspect(&self, component: &[u8]) -> Result<Inspected, Rejected>;
+
+    async fn load(&self, digest: &Digest) -> Result<Arc<dyn Guest>, LoadError>;
+
+    /// Gives up what is kept in memory and on disk for a module that is no longer registered.
+    fn forget(&self, digest: &Digest);
+}
+
+/// Why a module cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not now; it may work in a while.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Not here, whatever one waits: the component is gone or this host does not take it.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Modules from the store, through the sandbox.
+pub struct StoredModules {
+    pub sandbox: Arc<Sandbox>,
+    pub store: Arc<dyn Store>,
+}

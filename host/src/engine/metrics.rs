@@ -1,0 +1,63 @@
+//! What the engine counts. The API renders it.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use stepbox_domain::{ExecutionStatus, journal::Record};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StatusLabel {
+    status: &'static str,
+}
+
+/// Counters since the start of this process, and how things stand in it.
+#[derive(Default)]
+pub struct Metrics {
+    pub started: Counter,
+    ended: Family<StatusLabel, Counter>,
+    steps_completed: Counter,
+    attempts_failed: Counter,
+    attempts_interrupted: Counter,
+    pub suspended: Counter,
+    pub events: Counter,
+    pub live: Gauge,
+    pub parked: Gauge,
+    pub ready: Gauge,
+    pub timers: Gauge,
+}
+
+impl Metrics {
+    /// All of them, under their public names.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("executions_started", "Executions created", &self.started);
+        counter("steps_completed", "Attempts of steps that completed", &self.steps_completed);
+        counter("attempts_failed", "Attempts of steps that failed", &self.attempts_failed);
+        counter("attempts_interrupted", "Attempts cut off by a stop or crash of the host", &self.attempts_interrupted);
+        counter("runs_suspended", "Times that a run was suspended", &self.suspended);
+        counter("events_received", "Events stored", &self.events);
+        registry.register("executions_ended", "Executions that came to their end", self.ended.clone());
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("runs_live", "Runs that hold an instance", &self.live);
+        gauge("runs_parked", "Live runs that stand still", &self.parked);
+        gauge("runs_ready", "Runs that wait for a place", &self.ready);
+        gauge("timers", "Suspended runs with a due time", &self.timers);
+    }
+
+    pub(crate) fn recorded(&self, record: &Record) {
+        match record {
+            Record::StepCompleted { .. } => _ = self.steps_completed.inc(),
+            Record::AttemptFailed { .. } => _ = self.attempts_failed.inc(),
+            Record::AttemptInterrupted { .. } => _ = self.attempts_interrupted.inc(),
+            Record::RunCompleted { .. } => self.ended(ExecutionStatus::Completed),
+            Record::RunFailed { .. } => self.ended(ExecutionStatus::Failed),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn ended(&self, status: ExecutionStatus) {
+        self.ended.get_or_create(&StatusLabel { status: status.as_str() }).inc();
+    }
+}

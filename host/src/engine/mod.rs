@@ -1,0 +1,230 @@
+//! Moves runs, and owns the time in which they move.
+//!
+//! [`Engine`] has one method for each thing that somebody can ask. Inside, a run that could go
+//! now stands in [`ready`], one that goes later in [`timers`]; [`worker`] takes runs up and
+//! drives them, each as a [`live_run`]. What is in memory here is a copy of what the store has:
+//! losing it loses nothing (see [`Engine::begin`]).
+
+mod calls;
+pub mod clock;
+mod deliver;
+mod live;
+mod live_run;
+pub mod loader;
+pub mod metrics;
+mod modules;
+mod parking;
+mod ready;
+mod start;
+mod stopping;
+mod timers;
+mod waiters;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use stepbox_domain::{ExecutionId, ExecutionStatus, TaskName, run::Policy};
+use tokio::{
+    sync::{RwLock, Semaphore},
+    time::Instant,
+};
+
+pub use deliver::Delivery;
+pub use start::Started;
+
+use self::{
+    clock::Clock, live::LiveRuns, loader::Loader, metrics::Metrics, modules::Modules, parking::Parking,
+    ready::Ready, stopping::{Phase, Stopping}, timers::Timers, waiters::Waiters,
+};
+use crate::{
+    sandbox::{LogSink, Rejected},
+    store::{Store, StoreError},
+};
+
+/// How the engine works.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub policy: Policy,
+    /// Runs that hold an instance at the same time, parked ones counted.
+    pub live_max: usize,
+    /// Of these, how many may stand still.
+    pub parked_max: usize,
+    /// A wait that is over sooner keeps its instance.
+    pub park_max: Duration,
+}
+
+/// The handle on the engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    store: Arc<dyn Store>,
+    loader: Arc<dyn Loader>,
+    logs: Arc<dyn LogSink>,
+    clock: Clock,
+    config: EngineConfig,
+    modules: RwLock<Modules>,
+    ready: Ready,
+    timers: Timers,
+    live: LiveRuns,
+    places: Arc<Semaphore>,
+    parking: Parking,
+    waiters: Waiters,
+    stopping: Stopping,
+    pulse: Pulse,
+    metrics: Metrics,
+}
+
+/// Why a verb was not carried out. The store's own troubles apart, each is the caller's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("there is no task \"{0}\"; upload a module for it with PUT /admin/v1/modules/{0}, or see GET /admin/v1/modules for the names of those that there are")]
+    UnknownTask(TaskName),
+    #[error("the payload is refused by the task's schema at \"{pointer}\": {reason}")]
+    PayloadRefused { pointer: String, reason: String },
+    #[error("the execution id \"{id}\" is taken by another start of task \"{task}\", with another task or payload; use a new id")]
+    IdTaken { id: ExecutionId, task: TaskName },
+    #[error("there is no execution \"{0}\"")]
+    UnknownExecution(ExecutionId),
+    #[error("the execution \"{id}\" is {status} and can no longer {wanted}", status = .status.as_str())]
+    AlreadyOver { id: ExecutionId, status: ExecutionStatus, wanted: &'static str },
+    #[error("there is no module \"{0}\"; see GET /admin/v1/modules")]
+    UnknownModule(TaskName),
+    #[error("task \"{task}\" has no version {version}; see GET /admin/v1/modules/{task}/versions")]
+    UnknownVersion { task: TaskName, version: u32 },
+    #[error("task \"{task}\" has {executions} executions that are not over; cancel them or wait for their end before removing the module")]
+    ModuleInUse { task: TaskName, executions: u64 },
+    #[error("the module is refused: {0}")]
+    Rejected(Rejected),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    pub fn new(
+        store: Arc<dyn Store>,
+        loader: Arc<dyn Loader>,
+        logs: Arc<dyn LogSink>,
+        clock: Clock,
+        config: EngineConfig,
+    ) -> Self {
+        Engine(Arc::new(Inner {
+            places: Arc::new(Semaphore::new(config.live_max)),
+            parking: Parking::new(config.parked_max),
+            store,
+            loader,
+            logs,
+            clock,
+            config,
+            modules: RwLock::default(),
+            ready: Ready::default(),
+            timers: Timers::default(),
+            live: LiveRuns::default(),
+            waiters: Waiters::default(),
+            stopping: Stopping::new(),
+            pulse: Pulse::new(),
+            metrics: Metrics::default(),
+        }))
+    }
+
+    /// Reads what the store has, picks up every run that is not over, and begins to move.
+    ///
+    /// Errors: the store does not answer. What is wrong with one module is logged, and starts of
+    /// its task are refused, but the others go on.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        let engine = &self.0;
+        let mut modules = engine.modules.write().await;
+        for module in engine.store.modules().await? {
+            if let Err(error) = modules.set(&module.active) {
+                tracing::error!(task = %module.task, %error, "a module cannot be used; upload it again");
+            }
+        }
+        drop(modules);
+
+        let unfinished = engine.store.recover().await?;
+        let count = unfinished.len();
+        let now = engine.clock.now();
+        for run in unfinished {
+            match (run.can_go, run.due) {
+                (false, Some(due)) if due > now => engine.timers.set(run.run, due),
+                (false, None) => {} // stands at an event
+                _ => engine.ready.push(run.run),
+            }
+        }
+        tracing::info!(unfinished = count, ready = engine.ready.len(), "picked up the runs that are not over");
+
+        let (timers, dispatcher) = (Arc::clone(engine), Arc::clone(engine));
+        tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
+        tokio::spawn(worker::dispatch(dispatcher));
+        Ok(())
+    }
+
+    /// Begins nothing new, suspends what stands still, lets steps under way finish for `patience`
+    /// and interrupts the rest. Afterwards nothing of the engine writes.
+    pub async fn stop(&self, patience: Duration) {
+        let engine = &self.0;
+        engine.stopping.advance(Phase::Draining);
+        if tokio::time::timeout(patience, engine.live.empty()).await.is_err() {
+            tracing::warn!(runs = engine.live.len(), "the time for stopping is up; interrupting what still runs");
+            engine.stopping.advance(Phase::Expired);
+            // What is interrupted writes that it was, which takes a commit.
+            if tokio::time::timeout(Duration::from_secs(5), engine.live.empty()).await.is_err() {
+                tracing::error!(runs = engine.live.len(), "some runs could not be let go of; the next start picks them up");
+            }
+        }
+    }
+
+    /// Whether the claim loop makes progress: how long ago it last went round.
+    pub fn pulse(&self) -> Duration {
+        self.0.pulse.age()
+    }
+
+    /// The counters, with the gauges as of now.
+    pub fn metrics(&self) -> &Metrics {
+        let engine = &self.0;
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        engine.metrics.live.set(count(engine.live.len()));
+        engine.metrics.parked.set(count(engine.parking.len()));
+        engine.metrics.ready.set(count(engine.ready.len()));
+        engine.metrics.timers.set(count(engine.timers.len()));
+        &engine.metrics
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+}
+
+/// When the claim loop last went round.
+struct Pulse {
+    begun: Instant,
+    last_ms: AtomicI64,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Pulse { begun: Instant::now(), last_ms: AtomicI64::new(0) }
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn beat(&self) {
+        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        let age_ms = self.now_ms() - self.last_ms.load(Ordering::Relaxed);
+        Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
+    }
+}

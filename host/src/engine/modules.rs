@@ -1,0 +1,135 @@
+//! Which version of which task new runs get, and what payloads it takes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use stepbox_domain::{Digest, Json, Manifest, TaskName};
+
+use super::{Engine, EngineError};
+use crate::{
+    sandbox::Rejected,
+    store::{NewVersion, Removal, StoreError, VersionAdded, VersionView},
+};
+
+/// The active version of each task, in memory; the store has the truth.
+#[derive(Default)]
+pub(crate) struct Modules {
+    active: HashMap<TaskName, Arc<Active>>,
+}
+
+/// What a start has to know of a task.
+pub(crate) struct Active {
+    pub version: u32,
+    pub timeout_ms: Option<u64>,
+    payload: Option<jsonschema::Validator>,
+}
+
+impl Modules {
+    pub fn active(&self, task: &TaskName) -> Option<Arc<Active>> {
+        self.active.get(task).cloned()
+    }
+
+    /// Takes note of a version that the store has made active.
+    pub fn set(&mut self, version: &VersionView) -> Result<(), String> {
+        let manifest = Manifest::parse(version.manifest.as_str()).map_err(|error| error.to_string())?;
+        let active = Active {
+            version: version.version,
+            timeout_ms: manifest.task.timeout_ms,
+            payload: manifest.task.payload.as_ref().map(validator).transpose()?,
+        };
+        self.active.insert(version.task.clone(), Arc::new(active));
+        Ok(())
+    }
+}
+
+/// The schemas come with uploads and must not hurt: nothing is fetched, and patterns run in
+/// linear time.
+fn validator(schema: &serde_json::Value) -> Result<jsonschema::Validator, String> {
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .with_pattern_options(jsonschema::PatternOptions::regex())
+        .build(schema)
+        .map_err(|error| format!("task.payload is not a usable JSON Schema: {error}"))
+}
+
+impl Active {
+    /// Err: the payload is refused, with the place in it and why.
+    pub fn accepts(&self, payload: &Json) -> Result<(), EngineError> {
+        let Some(validator) = &self.payload else { return Ok(()) };
+        let Some(value) = payload.to_value() else {
+            return Err(EngineError::PayloadRefused {
+                pointer: String::new(),
+                reason: "it holds a number that is out of range".to_owned(),
+            });
+        };
+        validator.validate(&value).map_err(|error| EngineError::PayloadRefused {
+            pointer: error.instance_path().to_string(),
+            reason: shortened(&error.to_string()),
+        })
+    }
+}
+
+/// Schema errors quote the instance, which may be a megabyte.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 400;
+    match text.char_indices().nth(CHARS_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+impl Engine {
+    /// Checks and compiles a component, and makes it the active version of `task`.
+    pub async fn upload(&self, task: TaskName, component: Vec<u8>) -> Result<VersionAdded, EngineError> {
+        let engine = &self.0;
+        let inspected = engine.loader.inspect(&component).await.map_err(EngineError::Rejected)?;
+        if let Some(schema) = &inspected.manifest.task.payload {
+            validator(schema).map_err(|reason| EngineError::Rejected(Rejected::BadSchema { reason }))?;
+        }
+        let mut modules = engine.modules.write().await;
+        let new = NewVersion {
+            task,
+            digest: inspected.digest,
+            component,
+            manifest: inspected.manifest_text,
+            compiled_in_ms: inspected.compiled_in_ms,
+            now: engine.clock.now(),
+        };
+        let added = engine.store.add_version(new).await?;
+        if let VersionAdded::New(version) = &added {
+            modules.set(version).map_err(StoreError::Corrupt)?;
+        }
+        Ok(added)
+    }
+
+    /// New runs of `task` get `version` from now on; runs under way keep theirs.
+    pub async fn activate(&self, task: &TaskName, version: u32) -> Result<VersionView, EngineError> {
+        let engine = &self.0;
+        let mut modules = engine.modules.write().await;
+        match engine.store.activate_version(task, version).await? {
+            None => Err(EngineError::UnknownVersion { task: task.clone(), version }),
+            Some(view) => {
+                modules.set(&view).map_err(StoreError::Corrupt)?;
+                Ok(view)
+            }
+        }
+    }
+
+    /// Forgets `task` and all its versions.
+    pub async fn remove_module(&self, task: &TaskName) -> Result<(), EngineError> {
+        let engine = &self.0;
+        let mut modules = engine.modules.write().await;
+        let digests: Vec<Digest> =
+            engine.store.versions(task).await?.unwrap_or_default().into_iter().map(|v| v.digest).collect();
+        match engine.store.remove_module(task).await? {
+            Removal::NoSuchModule => Err(EngineError::UnknownModule(task.clone())),
+            Removal::InUse(executions) => Err(EngineError::ModuleInUse { task: task.clone(), executions }),
+            Removal::Removed => {
+                modules.active.remove(task);
+                let still_used: std::collections::HashSet<Digest> =
+                    engine.store.modules().await?.into_iter().map(|module| module.active.digest).collect();
+                digests.iter().filter(|d| !still_used.contains(d)).for_each(|d| engine.loader.forget(d));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A client starts an execution.
+
+use std::sync::Arc;
+
+use stepbox_domain::{ExecutionId, Fingerprint, Json, TaskName};
+
+use super::{Engine, EngineError, worker};
+use crate::store::{Creation, ExecutionView, NewExecution};
+
+/// What a start came to.
+#[derive(Debug)]
+pub enum Started {
+    New(ExecutionView),
+    /// The same start has been made before: the execution as it stands now.
+    Replay(ExecutionView),
+}
+
+impl Engine {
+    /// Starts `task` with `payload` under `id`, once: the same start again answers how the first
+    /// one stands. Durable before the answer.
+    pub async fn start(&self, id: ExecutionId, task: TaskName, payload: Json) -> Result<Started, EngineError> {
+        let engine = &self.0;
+        let fingerprint = Fingerprint::of(&task, &payload);
+        // Held until the execution exists: a module is not removed, nor another version made
+        // active, between the check and the creation.
+        let modules = engine.modules.read().await;
+        let refusal = match modules.active(&task) {
+            None => EngineError::UnknownTask(task.clone()),
+            Some(active) => match active.accepts(&payload) {
+                Ok(()) => {
+                    let now = engine.clock.now();
+                    // A place that is free is taken at once, and start and claim are one commit.
+                    let permit = match engine.ready.len() {
+                        0 if !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
+                        _ => None,
+                    };
+                    let new = NewExecution {
+                        id: id.clone(),
+                        task,
+                        payload,
+                        fingerprint,
+                        version: active.version,
+                        now,
+                        deadline: active.timeout_ms.map(|ms| now.plus_ms(ms)),
+                        claim: permit.is_some(),
+                    };
+                    let creation = engine.store.create_execution(new).await?;
+                    drop(modules);
+                    return Ok(match creation {
+                        Creation::New { execution, run, claimed } => {
+                            engine.metrics.started.inc();
+                            match (claimed, permit) {
+                                (Some(claimed), Some(permit)) => match engine.live.enter(run) {
+                                    Some(handle) => {
+                                        tokio::spawn(worker::drive(Arc::clone(engine), handle, claimed, permit));
+                                    }
+                                    // Cannot be: nobody else knows the run yet.
+                                    None => engine.ready.push(run),
+                                },
+                                _ => engine.ready.push(run),
+                            }
+                            Started::New(execution)
+                        }
+                        Creation::Replay(execution) => Started::Replay(execution),
+                        Creation::Clash { task } => return Err(EngineError::IdTaken { id, task }),
+                    });
+                }
+                Err(refusal) => refusal,
+            },
+        };
+        drop(modules);
+        // What could not be started now may have been started before, when it could.
+        match engine.store.execution(&id).await? {
+            None => Err(refusal),
+            Some(known) if Fingerprint::of(&known.task, &known.payload) == fingerprint => {
+                Ok(Started::Replay(known))
+            }
+            Some(known) => Err(EngineError::IdTaken { id, task: known.task }),
+        }
+    }
+}

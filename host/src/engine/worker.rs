@@ -1,0 +1,304 @@
+//! Claims a run that is ready, drives it until it rests, lets it go.
+
+use std::{sync::Arc, time::Duration};
+
+use stepbox_domain::{
+    Failure, FailureKind, Run, Timestamp,
+    decide::{Input, Reply},
+    run::{RunFacts, Wait},
+};
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
+
+use super::{
+    Inner,
+    calls::Calls,
+    live::LiveHandle,
+    live_run::{Gone, Hold, LiveRun},
+    loader::LoadError,
+    stopping::Phase,
+};
+use crate::{
+    sandbox::{GuestContext, GuestExit, HandlerSetup},
+    store::{Claimed, Commit, RunKey, StoreError},
+};
+
+/// How soon a run is looked at again that could not be taken up, or whose store did not answer.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Takes up one ready run after the other, for ever. Stops when the host does.
+pub(crate) async fn dispatch(engine: Arc<Inner>) {
+    loop {
+        engine.pulse.beat();
+        let run = tokio::select! {
+            run = engine.ready.pop() => run,
+            () = tokio::time::sleep(Duration::from_secs(1)) => continue,
+            () = engine.stopping.reached(Phase::Draining) => return,
+        };
+        let permit = match engine.places.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => match wait_for_place(&engine).await {
+                Some(permit) => permit,
+                None => return,
+            },
+        };
+        tokio::spawn(take_up(engine.clone(), run, permit));
+    }
+}
+
+async fn wait_for_place(engine: &Arc<Inner>) -> Option<OwnedSemaphorePermit> {
+    loop {
+        engine.parking.make_room();
+        engine.pulse.beat();
+        tokio::select! {
+            permit = engine.places.clone().acquire_owned() => return permit.ok(),
+            () = tokio::time::sleep(Duration::from_millis(250)) => {}
+            () = engine.stopping.reached(Phase::Draining) => return None,
+        }
+    }
+}
+
+async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) {
+    // Entered before the claim reads the events: what comes after that is knocked for.
+    let Some(handle) = engine.live.enter(run) else { return };
+    match engine.store.claim(run, engine.clock.now()).await {
+        Ok(Some(claimed)) => drive(engine, handle, claimed, permit).await,
+        Ok(None) => engine.live.leave(run, false, &engine.ready),
+        Err(error) => {
+            tracing::warn!(%error, run = run.0, "a run could not be claimed; trying again");
+            engine.live.leave(run, false, &engine.ready);
+            engine.timers.set(run, engine.clock.now().plus_ms(TRY_AGAIN.as_millis() as u64));
+        }
+    }
+}
+
+/// Drives a claimed run, already entered among the live, until it rests.
+pub(crate) async fn drive(
+    engine: Arc<Inner>,
+    handle: Arc<LiveHandle>,
+    claimed: Claimed,
+    permit: OwnedSemaphorePermit,
+) {
+    engine.timers.forget(claimed.claim.run);
+    let key = claimed.claim.run;
+    let execution = claimed.facts.execution.clone();
+    let rest = Box::pin(lead(&engine, &handle, claimed)).await;
+    let stands_at_event = match &rest {
+        // Gone, it may be over: then somebody has to hear of it.
+        Rest::Over | Rest::Gone => {
+            engine.waiters.wake(&execution);
+            false
+        }
+        Rest::Stands { due, at_event } => {
+            if let Some(due) = due {
+                engine.timers.set(key, *due);
+            }
+            *at_event
+        }
+        Rest::Again(after) => {
+            engine.timers.set(key, engine.clock.now().plus_ms(after.as_millis() as u64));
+            false
+        }
+    };
+    engine.live.leave(key, stands_at_event, &engine.ready);
+    drop(permit);
+}
+
+/// How a run came to rest.
+enum Rest {
+    Over,
+    /// Let go; `due` is when to look at it again.
+    Stands { due: Option<Timestamp>, at_event: bool },
+    /// Let go without having got anywhere.
+    Again(Duration),
+    /// No longer ours.
+    Gone,
+}
+
+async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -> Rest {
+    let Claimed { claim, facts, payload, digest, records, events, crashes } = claimed;
+    let mut run = Run::fold(facts.clone(), engine.config.policy.clone(), &records);
+    run.mailbox_mut().receive(events);
+
+    let (guest, doomed) = match engine.loader.load(&digest).await {
+        Ok(guest) => (Some(guest), None),
+        Err(error) => (None, Some(error)),
+    };
+    let context = GuestContext {
+        execution_id: facts.execution.to_string(),
+        run_id: facts.run.clone(),
+        run_index: facts.index,
+        task: facts.task.clone(),
+        version: facts.version,
+        started_at: facts.created_at,
+        logs: engine.logs.clone(),
+    };
+    let count = records.len() as u64;
+    let live = LiveRun::new(
+        engine.clone(),
+        handle.clone(),
+        claim,
+        run,
+        count,
+        guest.clone(),
+        context.clone(),
+    );
+    let live = Arc::new(Mutex::new(live));
+
+    if let Some(failure) = hopeless(engine, crashes, doomed, &facts) {
+        return match failure {
+            Ok(failure) => end(&live, Input::HandlerFails { failure }).await,
+            Err(reason) => {
+                tracing::warn!(%reason, run = %facts.run, "a module could not be loaded; trying again");
+                again(&live).await
+            }
+        };
+    }
+    // Its time may have been up before it was taken up.
+    match live.lock().await.take(Input::TimePasses).await {
+        Ok(Reply::Stop) => return Rest::Over,
+        Ok(_) => {}
+        Err(Gone) => return after_trouble(engine, &live).await,
+    }
+
+    let calls = Box::new(Calls(live.clone()));
+    let setup = HandlerSetup { context };
+    let Some(guest) = guest else { return Rest::Again(TRY_AGAIN) };
+    let exit = tokio::select! {
+        exit = guest.run(setup, &payload, calls) => Some(exit),
+        () = passed(engine, facts.deadline) => None,
+        () = handle.cancelled() => return Rest::Gone,
+        () = engine.stopping.reached(Phase::Expired) => Some(GuestExit::Ended),
+    };
+    match exit {
+        Some(GuestExit::Returned(result)) => {
+            let calls_made = live.lock().await.calls_made();
+            end(&live, Input::HandlerReturns { calls_made, result }).await
+        }
+        Some(GuestExit::Failed(failure)) => end(&live, Input::HandlerFails { failure }).await,
+        Some(GuestExit::Unavailable(reason)) => {
+            tracing::warn!(%reason, run = %facts.run, "no instance for a run; trying again");
+            again(&live).await
+        }
+        Some(GuestExit::Ended) => rest(engine, &live).await,
+        None => end(&live, Input::TimePasses).await,
+    }
+    .or_trouble(engine, &live)
+    .await
+}
+
+/// Why a run must not be given to its guest: a failure to end it with, or a reason to try later.
+fn hopeless(
+    engine: &Arc<Inner>,
+    crashes: u32,
+    doomed: Option<LoadError>,
+    facts: &RunFacts,
+) -> Option<Result<Failure, String>> {
+    if crashes >= engine.config.policy.crashes_max {
+        return Some(Ok(Failure::new(
+            FailureKind::HostCrashed,
+            format!(
+                "the host died {crashes} times in a row while this run was under way, without anything \
+                 recorded in between, so the run was ended; version {} of task \"{}\" may take the host down",
+                facts.version, facts.task
+            ),
+        )));
+    }
+    match doomed {
+        None => None,
+        Some(LoadError::Unavailable(reason)) => Some(Err(reason)),
+        Some(LoadError::Unusable(reason)) => Some(Ok(Failure::new(
+            FailureKind::Unsupported,
+            format!(
+                "version {} of task \"{}\" cannot be run on this host: {reason}; upload it again and start anew",
+                facts.version, facts.task
+            ),
+        ))),
+    }
+}
+
+impl Rest {
+    /// Looks closer at what seems to be gone.
+    async fn or_trouble(self, engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
+        match self {
+            Rest::Gone => after_trouble(engine, live).await,
+            rest => rest,
+        }
+    }
+}
+
+/// Lets go of a run that could not be given to its guest.
+async fn again(live: &Arc<Mutex<LiveRun>>) -> Rest {
+    match live.lock().await.release().await {
+        Ok(()) => Rest::Again(TRY_AGAIN),
+        Err(Gone) => Rest::Gone,
+    }
+}
+
+/// The handler has come to its end: the run is over, if it can still be written.
+async fn end(live: &Arc<Mutex<LiveRun>>, input: Input<'_>) -> Rest {
+    let mut live = live.lock().await;
+    match live.take(input).await {
+        Ok(Reply::Stop) => Rest::Over,
+        Ok(_) | Err(Gone) => Rest::Gone,
+    }
+}
+
+/// The handler was ended: the run is over, stands at a wait, or the host is stopping.
+async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
+    let mut held = live.lock().await;
+    if *held.hold() != Hold::Ours {
+        return Rest::Gone;
+    }
+    if held.run().end().is_some() {
+        return Rest::Over;
+    }
+    if held.release().await.is_err() {
+        return Rest::Gone;
+    }
+    engine.metrics.suspended.inc();
+    let at_event = matches!(held.run().wait(), Some(Wait::Event { .. }));
+    Rest::Stands { due: held.run().due(), at_event }
+}
+
+/// Something could not be written. If the run is still ours, nobody knows what is on disk: let go
+/// of it, however long the store needs, and take it up from what is there.
+async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
+    let (claim, records) = {
+        let live = live.lock().await;
+        match live.hold() {
+            Hold::Lost => return Rest::Gone,
+            Hold::Unwritten(reason) => {
+                tracing::error!(%reason, run = %live.run().facts().run, "a run could not be written; trying again");
+            }
+            Hold::Ours | Hold::Unsure => {}
+        }
+        (live.claim(), live.run().facts().run.clone())
+    };
+    loop {
+        match engine.store.commit(Commit::let_go(claim)).await {
+            Ok(()) => return Rest::Again(Duration::ZERO),
+            Err(StoreError::ClaimLost) => return Rest::Gone,
+            Err(error) => {
+                tracing::error!(%error, run = %records, "a run cannot be let go of yet; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(TRY_AGAIN) => {}
+                    // The next start of the host finds it.
+                    () = engine.stopping.reached(Phase::Expired) => return Rest::Gone,
+                }
+            }
+        }
+    }
+}
+
+/// Comes back when `deadline` has passed; never without one.
+async fn passed(engine: &Arc<Inner>, deadline: Option<Timestamp>) {
+    let Some(deadline) = deadline else { return std::future::pending().await };
+    loop {
+        let left = deadline.ms_since(engine.clock.now());
+        if left == 0 {
+            return;
+        }
+        // In naps, since the wall clock may be set while we sleep.
+        tokio::time::sleep(Duration::from_millis(left.min(60_000))).await;
+    }
+}

@@ -1,0 +1,115 @@
+-- What a client asked for, as the lists show it. Everything that a list filters or sorts by is
+-- here; what changes with every wait is in `runs`, so that a large payload is not written again.
+create table executions (
+    -- Ascending: hot rows lie side by side, and it breaks the ties of every order.
+    execution_key integer primary key,
+    execution_id  text    not null unique,
+    task_name     text    not null,
+    -- Of the first start, to tell a repeated start from a clash.
+    fingerprint   text    not null,
+    status        text    not null check (status in ('scheduled', 'running', 'completed', 'failed', 'cancelled')),
+    scheduled_ms  integer not null,
+    -- Null exactly while the execution is not over.
+    completed_ms  integer,
+    -- The current run.
+    run_key       integer not null,
+    run_index     integer not null,
+    version       integer not null,
+    result        text,
+    error         text,
+    -- The largest comes last: what stands before it is read without its overflow pages.
+    payload       text    not null
+) strict;
+
+-- The lists: everything, of one status, of one task; newest or oldest first.
+create index executions_by_time on executions (scheduled_ms);
+create index executions_by_status on executions (status, scheduled_ms);
+create index executions_by_task on executions (task_name, scheduled_ms);
+-- What runs on which version, and what a recovery has to look at.
+create index executions_unfinished on executions (task_name, version) where completed_ms is null;
+
+-- One go at an execution: how it stands, and who holds it. Its id is made of the execution's
+-- id and its index, so it needs no column.
+create table runs (
+    run_key       integer primary key,
+    execution_key integer not null references executions,
+    run_index     integer not null,
+    version       integer not null,
+    trigger       text    not null,
+    status        text    not null check (status in ('scheduled', 'running', 'completed', 'failed', 'cancelled')),
+    created_ms    integer not null,
+    -- At the first claim.
+    started_ms    integer,
+    completed_ms  integer,
+    -- When the execution's time is up.
+    deadline_ms   integer,
+    -- The number of the last claim; 0 before the first.
+    claim_epoch   integer not null,
+    -- 'abandoned': its holder died.
+    claim_state   text    not null check (claim_state in ('free', 'held', 'abandoned')),
+    -- The length of the journal at the last claim; -1 once the claim has come to a wait.
+    claim_records integer not null,
+    -- Claims in a row that were abandoned without having recorded anything.
+    crashes       integer not null,
+    -- When to look at it again.
+    due_ms        integer,
+    -- What it stands at, as JSON, and the name of the event if it is one.
+    waiting       text,
+    awaited_event text,
+    unique (execution_key, run_index)
+) strict;
+
+-- The journals. `body` is the record as JSON, its kind inside.
+create table records (
+    run_key integer not null,
+    number  integer not null,
+    body    text    not null,
+    primary key (run_key, number)
+) strict, without rowid;
+
+-- What was sent to executions, in the order of arrival.
+create table events (
+    seq           integer primary key,
+    execution_key integer not null references executions,
+    name          text    not null,
+    received_ms   integer not null,
+    -- The run whose journal has it; null while nobody has.
+    consumed_by   integer,
+    payload       text    not null
+) strict;
+
+-- What a run still has before it.
+create index events_pending on events (execution_key, seq) where consumed_by is null;
+
+-- The registered tasks. A row outlives its module, so that no version number is given twice.
+create table modules (
+    task_name      text    primary key not null,
+    -- Null: removed.
+    active_version integer,
+    versions_given integer not null
+) strict;
+
+create table module_versions (
+    task_name      text    not null references modules,
+    version        integer not null,
+    digest         text    not null references components,
+    size_bytes     integer not null,
+    compiled_in_ms integer not null,
+    created_ms     integer not null,
+    manifest       text    not null,
+    primary key (task_name, version)
+) strict;
+
+-- The bytes, once for all versions that have them.
+create table components (
+    digest text primary key not null,
+    bytes  blob not null
+) strict;
+
+-- Written to find out whether the store can be written to.
+create table pulse (
+    id    integer primary key check (id = 1),
+    beats integer not null
+) strict;
+
+insert into pulse (id, beats) values (1, 0);

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_manifest_says_what_the_attributes_say() {
         assert_eq!(
-            describe(),
+            crate::testing::manifest(),
             json!({
                 "stepbox": "0.1.0",
                 "sdk": "stepbox-guest 0.1.0",

@@ -187,8 +187,8 @@ impl Session {
     }
 
     pub(crate) fn wait_event(&self, event: &str, timeout_ms: Option<u64>) -> Result<String, crate::Failure> {
-        let place = self.place(event)?;
         let event = EventName::parse(event).map_err(misuse)?;
+        let place = self.place_of(StepName::from(&event));
         self.ask(&Input::WaitsForEvent { place: &place, event: &event, timeout_ms })
     }
 
@@ -221,15 +221,19 @@ impl Session {
         state.deliver_events();
     }
 
-    /// The place of a durable call, which is refused inside of a step.
     fn place(&self, name: &str) -> Result<Place, crate::Failure> {
+        Ok(self.place_of(StepName::parse(name).map_err(misuse)?))
+    }
+
+    /// The place of a durable call, which only a handler may make: inside of a step it ends the
+    /// attempt.
+    fn place_of(&self, name: StepName) -> Place {
         let mut state = self.0.borrow_mut();
         if state.in_step {
             drop(state);
             resume_unwind(Box::new(Misuse("a step made a durable call; only a handler may")));
         }
-        let name = StepName::parse(name).map_err(misuse)?;
-        Ok(state.leg.place(name))
+        state.leg.place(name)
     }
 
     /// Asks until there is an answer.

@@ -72,6 +72,13 @@ mod shapes {
     }
 
     #[test]
+    fn a_task_without_a_payload_passes_over_what_was_sent() {
+        let sent = TestRun::of::<shapes>().payload(json!({ "anything": [1, 2] })).run();
+
+        assert!(sent.result().is_ok());
+    }
+
+    #[test]
     fn a_step_can_be_declared_inside_of_a_function() {
         #[step]
         fn inner(n: u8) -> Result<u8, StepError> {
@@ -287,6 +294,43 @@ mod options {
         assert_eq!(tried("too slow"), (1, FailureKind::TimedOut, 60));
         assert_eq!(tried("long enough"), (2, FailureKind::Exhausted, 121));
         assert_eq!(tried("each"), (2, FailureKind::Exhausted, 121));
+    }
+}
+
+mod versions {
+    use super::*;
+
+    /// A type that changed, or that never agreed with itself: it does not read what it writes.
+    #[step]
+    fn rate() -> Result<f64, StepError> {
+        Ok(f64::NAN)
+    }
+
+    #[task]
+    fn uses() -> Result<f64, TaskError> {
+        Ok(rate()?)
+    }
+
+    #[test]
+    fn a_recorded_value_that_does_not_fit_is_told() {
+        let run = TestRun::of::<uses>().run();
+
+        let failure = run.failure();
+        assert!(
+            failure.message.starts_with("the recorded result of step `rate` does not fit `f64`"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_payload_that_does_not_fit_fails_the_run() {
+        #[task]
+        fn takes(cents: u64) -> Result<u64, TaskError> {
+            Ok(cents)
+        }
+
+        let failure = TestRun::of::<takes>().payload("nine").run().failure();
+        assert!(failure.message.starts_with("the payload does not fit `u64`"), "{failure}");
     }
 }
 

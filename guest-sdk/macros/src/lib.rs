@@ -13,7 +13,10 @@ use proc_macro2::TokenStream as TokenStream2;
 /// Makes a function a step: work that touches the world, is recorded when it is done, and is
 /// tried again when it fails.
 ///
-/// The function takes up to eight arguments that own their data and returns `Result<T, E>`. Its
+/// The function's doc comment is what people read of the step. Its name becomes a function and a
+/// type, so it cannot be that of a module or a type in the same scope.
+///
+/// It takes up to eight arguments that own their data and returns `Result<T, E>`. Its
 /// arguments and its value need `Serialize`, `Deserialize` and `JsonSchema`; its error needs
 /// `Display`, and is kept whole in the failure's details if it is `Serialize`.
 ///
@@ -45,6 +48,9 @@ pub fn step(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// The function takes the payload (`Deserialize` and `JsonSchema`), or nothing, and returns
 /// `Result<T, E>` with a `T` that is `Serialize` and `JsonSchema` and an `E` that is `Display`;
 /// `TaskError` suits most.
+///
+/// The function's doc comment is what people read of the module. There is nothing to export: a
+/// crate with one task is a module.
 ///
 /// `timeout = "30m"` is the deadline of the whole execution, from its start.
 #[proc_macro_attribute]

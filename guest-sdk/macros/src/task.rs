@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{ItemFn, parse2};
 
@@ -19,7 +20,7 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
 
     let Signature { arguments, returns, value, error, description } = &signature;
     let (vis, task) = (&function.vis, &function.sig.ident);
-    let name = task.to_string();
+    let name = task.unraw().to_string();
     let type_doc = format!("The task `{name}`, for `stepbox_guest::testing`.");
     let timeout_ms = options.timeout_ms();
     let assert_error = quote_spanned!(returns.span()=> ::stepbox_guest::__macro::assert_error::<#error>(););

@@ -25,18 +25,43 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Input<'a> {
     /// The handler calls a step, or asks again after a wait.
-    StepCalled { place: &'a Place, function: &'a str, input: &'a InputHash, options: &'a StepOptions },
+    StepCalled {
+        place: &'a Place,
+        function: &'a str,
+        input: &'a InputHash,
+        options: &'a StepOptions,
+    },
     /// The attempt that a [`Reply::Go`] started is over.
-    AttemptEnded { place: &'a Place, attempt: u32, outcome: AttemptOutcome, options: &'a StepOptions },
-    Sleeps { place: &'a Place, until: Until },
-    WaitsForEvent { place: &'a Place, event: &'a EventName, timeout_ms: Option<u64> },
-    Captures { place: &'a Place, value: &'a Json },
+    AttemptEnded {
+        place: &'a Place,
+        attempt: u32,
+        outcome: AttemptOutcome,
+        options: &'a StepOptions,
+    },
+    Sleeps {
+        place: &'a Place,
+        until: Until,
+    },
+    WaitsForEvent {
+        place: &'a Place,
+        event: &'a EventName,
+        timeout_ms: Option<u64>,
+    },
+    Captures {
+        place: &'a Place,
+        value: &'a Json,
+    },
     /// Nothing but time: is the execution's deadline past? [`Reply::Leave`] when it is not.
     TimePasses,
     /// `run` returned, having made `calls_made` durable calls.
-    HandlerReturns { calls_made: u32, result: Result<Json, Failure> },
+    HandlerReturns {
+        calls_made: u32,
+        result: Result<Json, Failure>,
+    },
     /// `run` came to an end that is not its own: a trap, a limit, or the host's despair.
-    HandlerFails { failure: Failure },
+    HandlerFails {
+        failure: Failure,
+    },
 }
 
 /// How long a sleep lasts.
@@ -173,7 +198,8 @@ impl Run {
             ),
         );
         if let Some(step) = self.steps().last().filter(|step| step.ended_at.is_none()) {
-            failure.message = format!("{}; it stood at {} \"{}\"", failure.message, step.call.kind(), step.key);
+            failure.message =
+                format!("{}; it stood at {} \"{}\"", failure.message, step.call.kind(), step.key);
             failure.step = Some(step.key.clone());
             failure.attempt = step.attempts.last().map(|attempt| attempt.number);
         }
@@ -184,7 +210,12 @@ impl Run {
     ///
     /// Err: the decision to stop, because the journal has another call there (law 6), or because
     /// the run has made as many calls as it may.
-    fn recorded(&self, place: &Place, kind: StepKind, now: Timestamp) -> Result<Option<&Step>, Box<Decision>> {
+    fn recorded(
+        &self,
+        place: &Place,
+        kind: StepKind,
+        now: Timestamp,
+    ) -> Result<Option<&Step>, Box<Decision>> {
         let Some(step) = self.steps().get(place.index as usize) else {
             if place.index >= self.policy().steps_max {
                 let failure = Failure::new(
@@ -472,7 +503,9 @@ impl Run {
                 }
                 match &step.call {
                     Call::WaitForEvent { event: recorded, deadline } if recorded == event => *deadline,
-                    _ => return self.diverged(place.index, &format!("a wait for the event \"{event}\""), now),
+                    _ => {
+                        return self.diverged(place.index, &format!("a wait for the event \"{event}\""), now);
+                    }
                 }
             }
         };
@@ -519,7 +552,8 @@ impl Run {
     /// The handler's failure as the journal can vouch for it: what it says of a step is kept
     /// only where that step did fail here.
     fn attributed(&self, said: Failure) -> Failure {
-        let failed = said.step.as_ref().and_then(|key| self.steps().iter().rev().find(|step| step.key == *key));
+        let failed =
+            said.step.as_ref().and_then(|key| self.steps().iter().rev().find(|step| step.key == *key));
         match failed.and_then(Step::outcome) {
             Some(Err(known)) => {
                 Failure { message: said.message, details: said.details.or(known.details.clone()), ..known }

@@ -133,8 +133,10 @@ pub enum Interruption {
 /// a step's start and its completion become one row where nothing came between. Folding `rows`
 /// gives the same run either way.
 pub fn push(rows: &mut Vec<Record>, record: Record) {
-    let completes_the_last =
-        matches!((rows.last(), &record), (Some(Record::StepStarted(_)), Record::StepCompleted { attempt: 1, .. }));
+    let completes_the_last = matches!(
+        (rows.last(), &record),
+        (Some(Record::StepStarted(_)), Record::StepCompleted { attempt: 1, .. })
+    );
     if completes_the_last
         && let Some(Record::StepStarted(start)) = rows.pop()
         && let Record::StepCompleted { result, at, .. } = record

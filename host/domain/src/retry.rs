@@ -33,8 +33,13 @@ pub enum RetryPolicyError {
 
 impl RetryPolicy {
     /// One attempt and no more.
-    pub const NONE: RetryPolicy =
-        RetryPolicy { attempts_max: 1, delay_first_ms: 0, growth_percent: 100, delay_max_ms: 0, jitter: false };
+    pub const NONE: RetryPolicy = RetryPolicy {
+        attempts_max: 1,
+        delay_first_ms: 0,
+        growth_percent: 100,
+        delay_max_ms: 0,
+        jitter: false,
+    };
 
     pub fn check(&self) -> Result<(), RetryPolicyError> {
         if self.attempts_max == 0 {

@@ -323,7 +323,14 @@ impl Run {
 }
 
 fn opened(key: &StepKey, call: Call, at: Timestamp) -> Step {
-    Step { key: key.clone(), call, started_at: at, ended_at: None, state: StepState::Open, attempts: Vec::new() }
+    Step {
+        key: key.clone(),
+        call,
+        started_at: at,
+        ended_at: None,
+        state: StepState::Open,
+        attempts: Vec::new(),
+    }
 }
 
 fn started(start: &StepStarted) -> Step {

@@ -153,7 +153,13 @@ impl World {
         }
     }
 
-    fn call(&mut self, run: &mut Run, pending: &mut Vec<Record>, op: &Op, place: &Place) -> Result<(), LegEnd> {
+    fn call(
+        &mut self,
+        run: &mut Run,
+        pending: &mut Vec<Record>,
+        op: &Op,
+        place: &Place,
+    ) -> Result<(), LegEnd> {
         let options = match op {
             Op::Step { attempts_max, timeout_ms, per_attempt, .. } => StepOptions {
                 retry: RetryPolicy {
@@ -164,7 +170,11 @@ impl World {
                     jitter: true,
                 },
                 timeout_ms: *timeout_ms,
-                timeout_scope: if *per_attempt { TimeoutScope::PerAttempt } else { TimeoutScope::AllAttempts },
+                timeout_scope: if *per_attempt {
+                    TimeoutScope::PerAttempt
+                } else {
+                    TimeoutScope::AllAttempts
+                },
             },
             _ => StepOptions::default(),
         };

@@ -60,7 +60,11 @@ impl Engine {
     }
 
     /// The execution as soon as it is over; as it stands when `patience` is used up.
-    pub async fn wait(&self, execution: &ExecutionId, patience: Duration) -> Result<ExecutionView, EngineError> {
+    pub async fn wait(
+        &self,
+        execution: &ExecutionId,
+        patience: Duration,
+    ) -> Result<ExecutionView, EngineError> {
         let engine = &self.0;
         let waiter = engine.waiters.enter(execution);
         let end = tokio::time::Instant::now() + patience;

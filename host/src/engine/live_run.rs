@@ -154,7 +154,9 @@ impl LiveRun {
                 RunOutcome::Completed(result) => {
                     Some(Standing::Completed { result: result.clone(), at: end.at })
                 }
-                RunOutcome::Failed(failure) => Some(Standing::Failed { failure: failure.clone(), at: end.at }),
+                RunOutcome::Failed(failure) => {
+                    Some(Standing::Failed { failure: failure.clone(), at: end.at })
+                }
                 // Only the store cancels, in a transaction of its own.
                 RunOutcome::Cancelled { .. } => None,
             };
@@ -272,7 +274,10 @@ impl LiveRun {
             }
             None => AttemptOutcome::Failed(AttemptFailure::new(
                 FailureKind::TimedOut,
-                format!("step \"{}\" was interrupted in attempt {attempt}: its timeout has passed", call.name),
+                format!(
+                    "step \"{}\" was interrupted in attempt {attempt}: its timeout has passed",
+                    call.name
+                ),
             )),
         })
     }

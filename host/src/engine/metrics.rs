@@ -31,11 +31,16 @@ pub struct Metrics {
 impl Metrics {
     /// All of them, under their public names.
     pub fn register(&self, registry: &mut Registry) {
-        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("executions_started", "Executions created", &self.started);
         counter("steps_completed", "Attempts of steps that completed", &self.steps_completed);
         counter("attempts_failed", "Attempts of steps that failed", &self.attempts_failed);
-        counter("attempts_interrupted", "Attempts cut off by a stop or crash of the host", &self.attempts_interrupted);
+        counter(
+            "attempts_interrupted",
+            "Attempts cut off by a stop or crash of the host",
+            &self.attempts_interrupted,
+        );
         counter("runs_suspended", "Times that a run was suspended", &self.suspended);
         counter("events_received", "Events stored", &self.events);
         registry.register("executions_ended", "Executions that came to their end", self.ended.clone());

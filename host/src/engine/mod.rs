@@ -42,8 +42,16 @@ pub use deliver::Delivery;
 pub use start::Started;
 
 use self::{
-    clock::Clock, live::LiveRuns, loader::Loader, metrics::Metrics, modules::Modules, parking::Parking,
-    ready::Ready, stopping::{Phase, Stopping}, timers::Timers, waiters::Waiters,
+    clock::Clock,
+    live::LiveRuns,
+    loader::Loader,
+    metrics::Metrics,
+    modules::Modules,
+    parking::Parking,
+    ready::Ready,
+    stopping::{Phase, Stopping},
+    timers::Timers,
+    waiters::Waiters,
 };
 use crate::{
     sandbox::{LogSink, Rejected},
@@ -87,11 +95,15 @@ pub(crate) struct Inner {
 /// Why a verb was not carried out. The store's own troubles apart, each is the caller's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("there is no task \"{0}\"; upload a module for it with PUT /admin/v1/modules/{0}, or see GET /admin/v1/modules for the names of those that there are")]
+    #[error(
+        "there is no task \"{0}\"; upload a module for it with PUT /admin/v1/modules/{0}, or see GET /admin/v1/modules for the names of those that there are"
+    )]
     UnknownTask(TaskName),
     #[error("the payload is refused by the task's schema at \"{pointer}\": {reason}")]
     PayloadRefused { pointer: String, reason: String },
-    #[error("the execution id \"{id}\" is taken by another start of task \"{task}\", with another task or payload; use a new id")]
+    #[error(
+        "the execution id \"{id}\" is taken by another start of task \"{task}\", with another task or payload; use a new id"
+    )]
     IdTaken { id: ExecutionId, task: TaskName },
     #[error("there is no execution \"{0}\"")]
     UnknownExecution(ExecutionId),
@@ -101,7 +113,9 @@ pub enum EngineError {
     UnknownModule(TaskName),
     #[error("task \"{task}\" has no version {version}; see GET /admin/v1/modules/{task}/versions")]
     UnknownVersion { task: TaskName, version: u32 },
-    #[error("task \"{task}\" has {executions} executions that are not over; cancel them or wait for their end before removing the module")]
+    #[error(
+        "task \"{task}\" has {executions} executions that are not over; cancel them or wait for their end before removing the module"
+    )]
     ModuleInUse { task: TaskName, executions: u64 },
     #[error("the module is refused: {0}")]
     Rejected(Rejected),
@@ -154,13 +168,17 @@ impl Engine {
         let count = unfinished.len();
         let now = engine.clock.now();
         for run in unfinished {
-            match (run.can_go, run.due) {
-                (false, Some(due)) if due > now => engine.timers.set(run.run, due),
-                (false, None) => {} // stands at an event
+            match (run.waiting, run.due) {
+                (true, Some(due)) if due > now => engine.timers.set(run.run, due),
+                (true, None) => {} // stands at an event that has not come
                 _ => engine.ready.push(run.run),
             }
         }
-        tracing::info!(unfinished = count, ready = engine.ready.len(), "picked up the runs that are not over");
+        tracing::info!(
+            unfinished = count,
+            ready = engine.ready.len(),
+            "picked up the runs that are not over"
+        );
 
         let (timers, dispatcher) = (Arc::clone(engine), Arc::clone(engine));
         tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
@@ -174,11 +192,17 @@ impl Engine {
         let engine = &self.0;
         engine.stopping.advance(Phase::Draining);
         if tokio::time::timeout(patience, engine.live.empty()).await.is_err() {
-            tracing::warn!(runs = engine.live.len(), "the time for stopping is up; interrupting what still runs");
+            tracing::warn!(
+                runs = engine.live.len(),
+                "the time for stopping is up; interrupting what still runs"
+            );
             engine.stopping.advance(Phase::Expired);
             // What is interrupted writes that it was, which takes a commit.
             if tokio::time::timeout(Duration::from_secs(5), engine.live.empty()).await.is_err() {
-                tracing::error!(runs = engine.live.len(), "some runs could not be let go of; the next start picks them up");
+                tracing::error!(
+                    runs = engine.live.len(),
+                    "some runs could not be let go of; the next start picks them up"
+                );
             }
         }
     }

@@ -18,7 +18,12 @@ pub enum Started {
 impl Engine {
     /// Starts `task` with `payload` under `id`, once: the same start again answers how the first
     /// one stands. Durable before the answer.
-    pub async fn start(&self, id: ExecutionId, task: TaskName, payload: Json) -> Result<Started, EngineError> {
+    pub async fn start(
+        &self,
+        id: ExecutionId,
+        task: TaskName,
+        payload: Json,
+    ) -> Result<Started, EngineError> {
         let engine = &self.0;
         let fingerprint = Fingerprint::of(&task, &payload);
         // Held until the execution exists: a module is not removed, nor another version made
@@ -52,7 +57,12 @@ impl Engine {
                             match (claimed, permit) {
                                 (Some(claimed), Some(permit)) => match engine.live.enter(run) {
                                     Some(handle) => {
-                                        tokio::spawn(worker::drive(Arc::clone(engine), handle, claimed, permit));
+                                        tokio::spawn(worker::drive(
+                                            Arc::clone(engine),
+                                            handle,
+                                            claimed,
+                                            permit,
+                                        ));
                                     }
                                     // Cannot be: nobody else knows the run yet.
                                     None => engine.ready.push(run),

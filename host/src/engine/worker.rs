@@ -107,7 +107,10 @@ pub(crate) async fn drive(
 enum Rest {
     Over,
     /// Let go; `due` is when to look at it again.
-    Stands { due: Option<Timestamp>, at_event: bool },
+    Stands {
+        due: Option<Timestamp>,
+        at_event: bool,
+    },
     /// Let go without having got anywhere.
     Again(Duration),
     /// No longer ours.
@@ -133,15 +136,8 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         logs: engine.logs.clone(),
     };
     let count = records.len() as u64;
-    let live = LiveRun::new(
-        engine.clone(),
-        handle.clone(),
-        claim,
-        run,
-        count,
-        guest.clone(),
-        context.clone(),
-    );
+    let live =
+        LiveRun::new(engine.clone(), handle.clone(), claim, run, count, guest.clone(), context.clone());
     let live = Arc::new(Mutex::new(live));
 
     if let Some(failure) = hopeless(engine, crashes, doomed, &facts) {

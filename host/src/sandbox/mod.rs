@@ -7,6 +7,28 @@
 //! Interrupting a guest is dropping the future that runs it: guests yield every few
 //! milliseconds, and what is dropped frees all that it held.
 
+#![deny(unsafe_code)]
+
+mod bindings;
+mod cache;
+mod compile;
+mod config;
+mod ending;
+mod host_calls;
+mod inspect;
+mod instance;
+mod limits;
+mod modules;
+mod output;
+mod places;
+mod runtime;
+mod state;
+mod values;
+mod virtual_wasi;
+
+#[cfg(test)]
+mod testing;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,6 +37,11 @@ use stepbox_domain::{
     decide::Until,
     step::{AttemptFailure, StepOptions},
 };
+
+pub use compile::{COMPILE_COMMAND, compile_main};
+pub use config::{CompileLimits, Compiler, GuestLimits, PoolSizes, SandboxConfig};
+pub use inspect::{Inspected, InterfaceItem, NotAComponent, Rejected};
+pub use modules::{LoadError, Sandbox};
 
 /// A module that is ready to run: compiled, linked, checked.
 #[async_trait]
@@ -139,6 +166,14 @@ pub enum LogLevel {
 
 // STUB
 pub struct Sandbox;
-pub struct Inspected { pub digest: stepbox_domain::Digest, pub manifest_text: Json, pub manifest: stepbox_domain::Manifest, pub compiled_in_ms: u64 }
+pub struct Inspected {
+    pub digest: stepbox_domain::Digest,
+    pub manifest_text: Json,
+    pub manifest: stepbox_domain::Manifest,
+    pub compiled_in_ms: u64,
+}
 #[derive(Debug, thiserror::Error)]
-pub enum Rejected { #[error("{reason}")] BadSchema{reason: String} }
+pub enum Rejected {
+    #[error("{reason}")]
+    BadSchema { reason: String },
+}

@@ -189,7 +189,14 @@ pub struct Commit {
 impl Commit {
     /// Nothing but the end of the claim.
     pub fn let_go(claim: Claim) -> Self {
-        Commit { claim, first_number: 0, records: Vec::new(), consumed: Vec::new(), standing: None, release: true }
+        Commit {
+            claim,
+            first_number: 0,
+            records: Vec::new(),
+            consumed: Vec::new(),
+            standing: None,
+            release: true,
+        }
     }
 }
 
@@ -235,8 +242,8 @@ pub struct Unfinished {
     pub run: RunKey,
     /// When it is to be looked at; none for one that stands at an event without a deadline.
     pub due: Option<Timestamp>,
-    /// Whether nothing holds it back: it was under way, or the event that it stands at is there.
-    pub can_go: bool,
+    /// Whether it stands at a wait (and was let go in good order) or was under way.
+    pub waiting: bool,
 }
 
 pub struct NewVersion {

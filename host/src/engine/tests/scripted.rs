@@ -1,0 +1,257 @@
+//! A guest without Wasm: an async function that makes host calls, so that the engine can be
+//! tested for itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use stepbox_domain::{
+    Digest, EventName, ExecutionId, Failure, FailureKind, Json, StepName, TaskName, Timestamp,
+    decide::Until,
+    run::Policy,
+    step::{AttemptFailure, StepOptions},
+};
+
+use crate::{
+    engine::{
+        Engine, EngineConfig, EngineError, Started,
+        clock::Clock,
+        loader::{LoadError, Loader},
+    },
+    sandbox::{
+        Answer, EndHandler, Guest, GuestExit, HandlerSetup, HostCalls, Inspected, LogLine, LogSink, Rejected,
+        StepCall, StepExit, StepRunner, StepSetup,
+    },
+    store::{ExecutionView, NewVersion, Store, memory::Memory},
+};
+
+pub type Handler = dyn Fn(Script) -> BoxFuture<'static, Result<Json, Ending>> + Send + Sync;
+
+/// Why a scripted handler stops: its own failure, or the host's word.
+pub enum Ending {
+    Failed(Failure),
+    Host,
+}
+
+impl From<EndHandler> for Ending {
+    fn from(_: EndHandler) -> Self {
+        Ending::Host
+    }
+}
+
+/// What a scripted handler makes its calls through.
+pub struct Script {
+    calls: Box<dyn HostCalls>,
+}
+
+impl Script {
+    pub async fn step(&mut self, name: &str, options: StepOptions) -> Result<Json, Ending> {
+        let call = StepCall {
+            name: StepName::parse(name).unwrap(),
+            function: name.to_owned(),
+            input: Json::null(),
+            options,
+        };
+        answer(self.calls.step(call).await?)
+    }
+
+    pub async fn sleep(&mut self, name: &str, ms: u64) -> Result<(), Ending> {
+        let answered = self.calls.sleep(StepName::parse(name).unwrap(), Until::After(ms)).await?;
+        answer(answered).map(|_| ())
+    }
+
+    pub async fn event(&mut self, name: &str, timeout_ms: Option<u64>) -> Result<Json, Ending> {
+        answer(self.calls.wait_event(EventName::parse(name).unwrap(), timeout_ms).await?)
+    }
+}
+
+fn answer(answer: Answer) -> Result<Json, Ending> {
+    answer.outcome.map_err(Ending::Failed)
+}
+
+/// What a step does, by its function's name; anything else completes with its attempt's number.
+pub type Step = dyn Fn(u32) -> BoxFuture<'static, StepExit> + Send + Sync;
+
+#[derive(Clone)]
+pub struct Scripted {
+    handler: Arc<Handler>,
+    steps: HashMap<&'static str, Arc<Step>>,
+    /// Every attempt that was run: function and number.
+    pub attempts: Arc<Mutex<Vec<(String, u32)>>>,
+}
+
+impl Scripted {
+    pub fn new<F>(handler: impl Fn(Script) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Json, Ending>> + Send + 'static,
+    {
+        Scripted {
+            handler: Arc::new(move |script| Box::pin(handler(script))),
+            steps: HashMap::new(),
+            attempts: Arc::default(),
+        }
+    }
+
+    pub fn step<F>(mut self, function: &'static str, step: impl Fn(u32) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = StepExit> + Send + 'static,
+    {
+        self.steps.insert(function, Arc::new(move |attempt| Box::pin(step(attempt))));
+        self
+    }
+
+    pub fn attempts_of(&self, function: &str) -> Vec<u32> {
+        let attempts = self.attempts.lock().unwrap();
+        attempts.iter().filter(|(name, _)| name == function).map(|(_, attempt)| *attempt).collect()
+    }
+}
+
+#[async_trait]
+impl Guest for Scripted {
+    async fn run(&self, _: HandlerSetup, _: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
+        match (self.handler)(Script { calls }).await {
+            Ok(result) => GuestExit::Returned(Ok(result)),
+            Err(Ending::Failed(failure)) => GuestExit::Returned(Err(failure)),
+            Err(Ending::Host) => GuestExit::Ended,
+        }
+    }
+
+    fn steps(&self, _: StepSetup) -> Box<dyn StepRunner> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl StepRunner for Scripted {
+    async fn run_step(&mut self, function: &str, _: &Json, attempt: u32) -> StepExit {
+        self.attempts.lock().unwrap().push((function.to_owned(), attempt));
+        match self.steps.get(function) {
+            Some(step) => step(attempt).await,
+            None => StepExit::Completed(Json::from(json!(attempt))),
+        }
+    }
+}
+
+#[async_trait]
+impl Loader for Scripted {
+    async fn inspect(&self, _: &[u8]) -> Result<Inspected, Rejected> {
+        unreachable!("scripted modules are registered straight in the store")
+    }
+
+    async fn load(&self, _: &Digest) -> Result<Arc<dyn Guest>, LoadError> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn forget(&self, _: &Digest) {}
+}
+
+struct NoLogs;
+
+impl LogSink for NoLogs {
+    fn line(&self, _: LogLine<'_>) {}
+}
+
+/// A host around a scripted guest. Its store outlives it; dropping it is a crash.
+pub struct Host {
+    pub engine: Engine,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+pub fn config() -> EngineConfig {
+    EngineConfig {
+        policy: Policy { crashes_max: 3, ..Policy::default() },
+        live_max: 8,
+        parked_max: 4,
+        park_max: Duration::from_millis(50),
+    }
+}
+
+/// A store with the task `t` in it.
+pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
+    let store = Arc::new(Memory::new());
+    let manifest = json!({ "stepbox": "0.1.0", "task": { "timeoutMs": task_timeout_ms }, "steps": [] });
+    let new = NewVersion {
+        task: task(),
+        digest: Digest::of(b"t"),
+        component: b"t".to_vec(),
+        manifest: Json::from(manifest),
+        compiled_in_ms: 0,
+        now: Timestamp::from_ms(0),
+    };
+    futures_util::FutureExt::now_or_never(store.add_version(new)).unwrap().unwrap();
+    store
+}
+
+pub fn task() -> TaskName {
+    TaskName::parse("t").unwrap()
+}
+
+impl Host {
+    pub fn start(store: &Arc<Memory>, guest: &Scripted, config: EngineConfig) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let engine =
+            Engine::new(store.clone(), Arc::new(guest.clone()), Arc::new(NoLogs), Clock::system(), config);
+        runtime.block_on(engine.begin()).unwrap();
+        Host { engine, runtime: Some(runtime) }
+    }
+
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(future)
+    }
+
+    pub fn begin(&self, id: &str) -> ExecutionView {
+        match self.block_on(self.engine.start(execution(id), task(), Json::null())) {
+            Ok(Started::New(view) | Started::Replay(view)) => view,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// How the execution stands when it is over, or after ten seconds.
+    pub fn end_of(&self, id: &str) -> ExecutionView {
+        self.block_on(self.engine.wait(&execution(id), Duration::from_secs(10))).unwrap()
+    }
+
+    pub fn send(
+        &self,
+        id: &str,
+        name: &str,
+        payload: serde_json::Value,
+    ) -> Result<super::Delivery, EngineError> {
+        let name = EventName::parse(name).unwrap();
+        self.block_on(self.engine.send_event(&execution(id), &name, &Json::from(payload)))
+    }
+
+    /// How the execution stands once `condition` holds.
+    pub fn until(&self, id: &str, condition: impl Fn(&ExecutionView) -> bool) -> ExecutionView {
+        let store = self.engine.0.store.clone();
+        for _ in 0..2_000 {
+            let view = self.block_on(store.execution(&execution(id))).unwrap().unwrap();
+            if condition(&view) {
+                return view;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("never came to it: {:?}", self.block_on(store.execution(&execution(id))));
+    }
+
+    /// Everything that this process knew is gone, in the middle of whatever it did.
+    pub fn crash(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+}
+
+pub fn execution(id: &str) -> ExecutionId {
+    ExecutionId::parse(id).unwrap()
+}
+
+pub fn fails(message: &str) -> StepExit {
+    StepExit::Failed(AttemptFailure::new(FailureKind::Error, message))
+}

@@ -1,0 +1,197 @@
+//! Why a guest came to an end that is not its own, in words for whoever wrote it.
+
+use stepbox_domain::{
+    Failure, FailureKind,
+    step::AttemptFailure,
+};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use super::{
+    limits::LimitHit,
+    output::{Output, cut, printable},
+};
+
+/// What a host call answers to end the guest there and then; found again in the error that
+/// comes out of the guest.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("the handler is to be ended")]
+    EndHandler,
+    #[error("{0}")]
+    Failed(Failure),
+}
+
+impl Stop {
+    pub(super) fn end_handler() -> wasmtime::Error {
+        wasmtime::Error::new(Stop::EndHandler)
+    }
+
+    pub(super) fn failed(failure: Failure) -> wasmtime::Error {
+        wasmtime::Error::new(Stop::Failed(failure))
+    }
+
+    pub(super) fn misuse(message: impl Into<String>) -> wasmtime::Error {
+        Stop::failed(Failure::new(FailureKind::Misuse, message))
+    }
+}
+
+/// What the end of a guest means to the engine.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The host wanted it so.
+    Ended,
+    /// There is no room now; not the guest's fault.
+    Unavailable(String),
+    Failed(Failure),
+}
+
+/// What the guest was at, for the first words of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Doing<'a> {
+    Describe,
+    Handler,
+    Step(&'a str),
+}
+
+impl std::fmt::Display for Doing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Doing::Describe => f.write_str("`describe`"),
+            Doing::Handler => f.write_str("the handler"),
+            Doing::Step(function) => write!(f, "the step function `{}`", printable(cut(function, 200))),
+        }
+    }
+}
+
+/// What an error of wasmtime means that came out of making an instance, or out of a call.
+pub(super) fn ending(error: &wasmtime::Error, doing: Doing<'_>, output: &Output) -> Ending {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop {
+            Stop::EndHandler => Ending::Ended,
+            Stop::Failed(failure) => Ending::Failed(failure.clone().with_backtrace(backtrace(error))),
+        };
+    }
+    if let Some(hit) = error.downcast_ref::<LimitHit>() {
+        let hint = match (hit, doing) {
+            (LimitHit::Cpu { .. }, Doing::Handler) => {
+                "; put computing into steps, and note that a handler's clock stands still between two calls"
+            }
+            _ => "",
+        };
+        return over_limit(format!("{doing} was stopped: {hit}{hint}"), error);
+    }
+    if let Some(limit) = limit_of_wasmtime(error) {
+        return over_limit(format!("{doing} was stopped: {limit}"), error);
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return trapped(format!("{doing} {}", describe(*trap, output)), error);
+    }
+    if error.downcast_ref::<I32Exit>().is_some() {
+        return trapped(format!("{doing} called exit instead of returning{}", said(output)), error);
+    }
+    if error.is::<PoolConcurrencyLimitError>() || error.is::<std::io::Error>() {
+        return Ending::Unavailable(format!("no instance could be made: {error:#}"));
+    }
+    trapped(format!("{doing} trapped: {}", printable(&error.root_cause().to_string())), error)
+}
+
+fn over_limit(message: String, error: &wasmtime::Error) -> Ending {
+    Ending::Failed(Failure::new(FailureKind::OverLimit, message).with_backtrace(backtrace(error)))
+}
+
+fn trapped(message: String, error: &wasmtime::Error) -> Ending {
+    Ending::Failed(Failure::new(FailureKind::Trapped, message).with_backtrace(backtrace(error)))
+}
+
+/// Limits that wasmtime keeps for us without a type of their own for the error.
+fn limit_of_wasmtime(error: &wasmtime::Error) -> Option<String> {
+    let text = error.root_cause().to_string();
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return Some("it passed far more data in one call than one value may have".to_owned());
+    }
+    if text.contains("handle limit exceeded") {
+        return Some("it holds more host resources (streams, pollables, …) at once than an instance may".to_owned());
+    }
+    let known = [
+        "memory minimum size of",
+        "table minimum size of",
+        "resource limit exceeded",
+        "requested len", // random bytes asked for at once
+    ];
+    known.iter().any(|part| text.contains(part)).then(|| printable(&text))
+}
+
+fn describe(trap: Trap, output: &Output) -> String {
+    match trap {
+        Trap::UnreachableCodeReached => match panic_message(output) {
+            Some(panic) => format!("panicked: {panic}"),
+            None => format!("trapped: it reached `unreachable` (a panic, an abort){}", said(output)),
+        },
+        Trap::StackOverflow => "trapped: its call stack is used up (endless recursion?)".to_owned(),
+        Trap::MemoryOutOfBounds => {
+            "trapped: it reached out of the bounds of its memory (also what endless recursion with large \
+             locals looks like)"
+                .to_owned()
+        }
+        other => {
+            let text = other.to_string();
+            format!("trapped: {}{}", text.strip_prefix("wasm trap: ").unwrap_or(&text), said(output))
+        }
+    }
+}
+
+/// What a Rust panic wrote: from "panicked at" on, without the note on backtraces.
+fn panic_message(output: &Output) -> Option<String> {
+    let words = output.last_words();
+    let start = words.iter().rposition(|line| line.contains("panicked at"))?;
+    let lines: Vec<&str> = words[start..]
+        .iter()
+        .map(|line| line.split_once("panicked at ").map_or(line.as_str(), |(_, rest)| rest))
+        .filter(|line| !line.starts_with("note: "))
+        .collect();
+    Some(lines.join(" "))
+}
+
+/// The end of stderr, for whatever it is worth.
+fn said(output: &Output) -> String {
+    let words = output.last_words();
+    match &words[words.len().saturating_sub(3)..] {
+        [] => String::new(),
+        last => format!("; its last words: {}", last.join(" / ")),
+    }
+}
+
+/// The guest's own stack, one frame a line: `function (file:line)` where the component says so.
+fn backtrace(error: &wasmtime::Error) -> Option<String> {
+    let frames: Vec<String> = error
+        .downcast_ref::<WasmBacktrace>()?
+        .frames()
+        .iter()
+        .map(|frame| {
+            let name = frame.func_name().map_or_else(
+                || format!("function {}", frame.func_index()),
+                |name| format!("{:#}", rustc_demangle::demangle(cut(name, 1_000))),
+            );
+            let place = frame.symbols().first().and_then(|symbol| Some((symbol.file()?, symbol.line()?)));
+            match place {
+                Some((file, line)) => format!("{} ({}:{line})", printable(&name), printable(cut(file, 300))),
+                None => printable(&name),
+            }
+        })
+        .collect();
+    (!frames.is_empty()).then(|| frames.join("\n"))
+}
+
+/// The host's failure, as the outcome of an attempt.
+pub(super) fn attempt_failure(failure: Failure) -> AttemptFailure {
+    let retryable = !matches!(failure.kind, FailureKind::Misuse | FailureKind::Unsupported);
+    AttemptFailure {
+        kind: failure.kind,
+        message: failure.message,
+        details: failure.details,
+        backtrace: failure.backtrace,
+        retryable,
+        retry_after_ms: None,
+    }
+}

@@ -1,0 +1,198 @@
+//! Instances of one module: the handler's, the steps', the one that describes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stepbox_domain::{FailureKind, Json, RunId, step::AttemptFailure};
+use wasmtime::Store;
+
+use super::{
+    Guest, GuestExit, HandlerSetup, HostCalls, StepExit, StepRunner, StepSetup,
+    bindings::{Task, TaskPre},
+    ending::{Doing, Ending, attempt_failure, ending},
+    places::{IdleInstance, Place},
+    runtime::Runtime,
+    state::State,
+    values::{attempt_failure_from_guest, failure_from_guest, json_from_guest},
+};
+
+/// A compiled and linked module.
+pub(super) struct Module {
+    pub runtime: Arc<Runtime>,
+    pub handler: TaskPre<State>,
+    pub step: TaskPre<State>,
+}
+
+#[async_trait]
+impl Guest for Module {
+    async fn run(&self, setup: HandlerSetup, payload: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
+        let runtime = &self.runtime;
+        let _place = runtime.handlers.take().await;
+        let state = State::handler(&setup.context, calls, &runtime.limits, &runtime.handlers.memory);
+        let mut store = runtime.store(state);
+        let cpu = store.data().cpu.clone();
+        let payload = payload.as_str().to_owned();
+        let returned = cpu
+            .counted(async {
+                let instance = self.handler.instantiate_async(&mut store).await?;
+                instance.call_run(&mut store, &payload).await
+            })
+            .await;
+
+        let limits = &runtime.limits;
+        match returned {
+            Ok(Ok(result)) => {
+                match json_from_guest(result, "the result of the handler", limits.value_max_bytes) {
+                    Ok(result) => GuestExit::Returned(Ok(result)),
+                    Err(failure) => GuestExit::Failed(failure),
+                }
+            }
+            Ok(Err(failure)) => GuestExit::Returned(Err(failure_from_guest(failure, limits))),
+            Err(error) => match ending(&error, Doing::Handler, &store.data().output) {
+                Ending::Ended => GuestExit::Ended,
+                Ending::Unavailable(why) => GuestExit::Unavailable(why),
+                Ending::Failed(failure) => GuestExit::Failed(failure),
+            },
+        }
+    }
+
+    fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner> {
+        Box::new(Steps {
+            runtime: self.runtime.clone(),
+            module: self.step.clone(),
+            setup,
+            idle: Arc::default(),
+        })
+    }
+}
+
+impl Module {
+    /// Has the module describe itself, in an instance that may call nothing of the host. The
+    /// error is a sentence.
+    pub(super) async fn describe(&self) -> Result<String, Ending> {
+        let runtime = &self.runtime;
+        let _place = runtime.describes.take().await;
+        let run = RunId::parse("describe").expect("a run id may be called so");
+        let state = State::describe(run, &runtime.limits, &runtime.describes.memory);
+        let mut store = runtime.store(state);
+        let cpu = store.data().cpu.clone();
+        let described = cpu
+            .counted(async {
+                let instance = self.handler.instantiate_async(&mut store).await?;
+                instance.call_describe(&mut store).await
+            })
+            .await;
+        described.map_err(|error| ending(&error, Doing::Describe, &store.data().output))
+    }
+}
+
+/// The step instance of one leg of a run, and how to make it anew.
+struct Steps {
+    runtime: Arc<Runtime>,
+    module: TaskPre<State>,
+    setup: StepSetup,
+    idle: Arc<IdleInstance>,
+}
+
+/// An instance in which steps are run, one after the other.
+pub(super) struct StepInstance {
+    task: Task,
+    store: Store<State>,
+    // After the store: the place is free when the instance is gone.
+    _place: Place,
+}
+
+#[async_trait]
+impl StepRunner for Steps {
+    async fn run_step(&mut self, function: &str, input: &Json, attempt: u32) -> StepExit {
+        // Out of its place while it works: if this future is dropped, so is the instance.
+        let (instance, returned) = match self.idle.take() {
+            Some(mut instance) => {
+                let returned = instance.call(function, input, attempt).await;
+                (instance, returned)
+            }
+            None => match self.make_and_call(function, input, attempt).await {
+                Ok(made) => made,
+                Err(exit) => return exit,
+            },
+        };
+        self.exit(instance, function, returned)
+    }
+}
+
+/// What `run-step` returned, or what ended it.
+type Returned = wasmtime::Result<Result<String, super::bindings::stepbox::task::types::StepError>>;
+
+impl Steps {
+    async fn make_and_call(
+        &self,
+        function: &str,
+        input: &Json,
+        attempt: u32,
+    ) -> Result<(Box<StepInstance>, Returned), StepExit> {
+        let place = self.runtime.steps.take().await;
+        let state = State::step(&self.setup.context, &self.runtime.limits, &self.runtime.steps.memory);
+        let mut store = self.runtime.store(state);
+        let cpu = store.data().cpu.clone();
+        let made = cpu.counted(self.module.instantiate_async(&mut store)).await;
+        match made {
+            Ok(task) => {
+                let mut instance = Box::new(StepInstance { task, store, _place: place });
+                let returned = instance.call_on(function, input, attempt).await;
+                Ok((instance, returned))
+            }
+            Err(error) => Err(failed_exit(&error, function, store.data())),
+        }
+    }
+
+    fn exit(&self, instance: Box<StepInstance>, function: &str, returned: Returned) -> StepExit {
+        let limits = &self.runtime.limits;
+        match returned {
+            Ok(outcome) => {
+                instance.store.data().output.end();
+                self.runtime.steps.rest(&self.idle, instance);
+                match outcome {
+                    Ok(output) => {
+                        let what = format!("the result of {}", Doing::Step(function));
+                        match json_from_guest(output, &what, limits.value_max_bytes) {
+                            Ok(output) => StepExit::Completed(output),
+                            // The next attempt would return the same.
+                            Err(failure) => StepExit::Failed(attempt_failure(failure).not_retryable()),
+                        }
+                    }
+                    Err(error) => StepExit::Failed(attempt_failure_from_guest(
+                        error.message,
+                        error.details,
+                        error.retryable,
+                        error.retry_after_ms,
+                        limits,
+                    )),
+                }
+            }
+            Err(error) => failed_exit(&error, function, instance.store.data()),
+        }
+    }
+}
+
+impl StepInstance {
+    /// Another attempt in an instance that has run some already.
+    async fn call(&mut self, function: &str, input: &Json, attempt: u32) -> Returned {
+        self.store.data().cpu.reset();
+        self.call_on(function, input, attempt).await
+    }
+
+    async fn call_on(&mut self, function: &str, input: &Json, attempt: u32) -> Returned {
+        let cpu = self.store.data().cpu.clone();
+        let input = input.as_str().to_owned();
+        cpu.counted(self.task.call_run_step(&mut self.store, function, &input, attempt)).await
+    }
+}
+
+fn failed_exit(error: &wasmtime::Error, function: &str, state: &State) -> StepExit {
+    match ending(error, Doing::Step(function), &state.output) {
+        Ending::Failed(failure) => StepExit::Failed(attempt_failure(failure)),
+        Ending::Unavailable(why) => StepExit::Unavailable(why),
+        // No call of a step is answered so.
+        Ending::Ended => StepExit::Failed(AttemptFailure::new(FailureKind::Trapped, "the step was ended")),
+    }
+}

@@ -1,0 +1,207 @@
+//! Memory, tables and CPU time of one instance, each with an error that names the limit.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::ResourceLimiter;
+
+/// A limit that was hit. Ends the guest there and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LimitHit {
+    #[error(
+        "it asked for {asked_bytes} bytes of memory; an instance may have {max_bytes} bytes \
+         ({} MiB) in all its memories", max_bytes >> 20
+    )]
+    Memory { asked_bytes: usize, max_bytes: usize },
+    #[error("it asked for {asked} table elements; an instance may have {max} in all its tables")]
+    Tables { asked: usize, max: usize },
+    #[error("it computed for more than {max_ms} ms of CPU time")]
+    Cpu { max_ms: u64 },
+    /// Not the guest's fault: all guests together have what there is.
+    #[error("all guests together have used up the {max_bytes} bytes of memory that this host gives them")]
+    HostMemory { max_bytes: usize },
+}
+
+/// Linear memory that many instances share out among them.
+#[derive(Debug)]
+pub(super) struct MemoryBudget {
+    used_bytes: AtomicUsize,
+    max_bytes: usize,
+}
+
+impl MemoryBudget {
+    pub(super) fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(MemoryBudget { used_bytes: AtomicUsize::new(0), max_bytes })
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), LimitHit> {
+        let room = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
+        match self.used_bytes.fetch_update(Relaxed, Relaxed, room) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(LimitHit::HostMemory { max_bytes: self.max_bytes }),
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// Adds up all memories and tables of one instance. Growth that is refused is an error and not
+/// the -1 of `memory.grow`: that would look like a panic later, and a guest could see by it how
+/// this host is set up.
+#[derive(Debug)]
+pub(super) struct MemoryLimiter {
+    budget: Arc<MemoryBudget>,
+    memory_bytes: usize,
+    memory_max_bytes: usize,
+    table_elements: usize,
+    table_max_elements: usize,
+    core_instances_max: u32,
+    /// What the last permitted growth added: taken back when it fails after all.
+    last_growth: usize,
+}
+
+impl MemoryLimiter {
+    pub(super) fn new(limits: &super::GuestLimits, budget: Arc<MemoryBudget>) -> Self {
+        MemoryLimiter {
+            budget,
+            memory_bytes: 0,
+            memory_max_bytes: limits.memory_max_bytes,
+            table_elements: 0,
+            table_max_elements: limits.table_max_elements,
+            core_instances_max: limits.core_instances_max,
+            last_growth: 0,
+        }
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.budget.give_back(self.memory_bytes);
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        let sum = self.memory_bytes.saturating_add(growth);
+        if sum > self.memory_max_bytes {
+            let hit = LimitHit::Memory { asked_bytes: sum, max_bytes: self.memory_max_bytes };
+            return Err(wasmtime::Error::new(hit));
+        }
+        self.budget.take(growth).map_err(wasmtime::Error::new)?;
+        self.memory_bytes = sum;
+        self.last_growth = growth;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory_bytes -= self.last_growth;
+        self.budget.give_back(std::mem::take(&mut self.last_growth));
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let sum = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if sum > self.table_max_elements {
+            let hit = LimitHit::Tables { asked: sum, max: self.table_max_elements };
+            return Err(wasmtime::Error::new(hit));
+        }
+        self.table_elements = sum;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.core_instances_max as usize
+    }
+
+    fn memories(&self) -> usize {
+        self.core_instances_max as usize
+    }
+
+    fn tables(&self) -> usize {
+        self.core_instances_max as usize
+    }
+}
+
+/// CPU time of a guest: of the thread, while the guest's future is polled, without what the
+/// host does for it. A guest that waits, or that stands in line behind others, uses none.
+#[derive(Debug)]
+pub(super) struct CpuMeter {
+    used_ns: AtomicU64,
+    /// The thread's CPU time when the guest went on; 0 while it stands. Always written and read
+    /// within one poll, so on one thread.
+    running_since_ns: AtomicU64,
+    max_ms: u64,
+}
+
+impl CpuMeter {
+    pub(super) fn new(max_ms: u64) -> Arc<Self> {
+        Arc::new(CpuMeter { used_ns: AtomicU64::new(0), running_since_ns: AtomicU64::new(0), max_ms })
+    }
+
+    /// From nothing again, for the next attempt.
+    pub(super) fn reset(&self) {
+        self.used_ns.store(0, Relaxed);
+    }
+
+    pub(super) fn check(&self) -> Result<(), LimitHit> {
+        let running = match self.running_since_ns.load(Relaxed) {
+            0 => 0,
+            since => thread_cpu_ns().saturating_sub(since),
+        };
+        if self.used_ns.load(Relaxed) + running > self.max_ms.saturating_mul(1_000_000) {
+            return Err(LimitHit::Cpu { max_ms: self.max_ms });
+        }
+        Ok(())
+    }
+
+    fn go(&self) {
+        self.running_since_ns.store(thread_cpu_ns(), Relaxed);
+    }
+
+    fn stand(&self) {
+        let since = self.running_since_ns.swap(0, Relaxed);
+        if since != 0 {
+            self.used_ns.fetch_add(thread_cpu_ns().saturating_sub(since), Relaxed);
+        }
+    }
+
+    /// Runs the guest: what `guest` computes is counted.
+    pub(super) async fn counted<T>(&self, guest: impl Future<Output = T>) -> T {
+        let mut guest = pin!(guest);
+        poll_fn(|context| {
+            self.go();
+            let polled = guest.as_mut().poll(context);
+            self.stand();
+            polled
+        })
+        .await
+    }
+
+    /// Within [`CpuMeter::counted`], runs what the host does for the guest: not counted.
+    pub(super) async fn not_counted<T>(&self, host: impl Future<Output = T>) -> T {
+        let mut host = pin!(host);
+        poll_fn(|context| {
+            self.stand();
+            let polled = host.as_mut().poll(context);
+            self.go();
+            polled
+        })
+        .await
+    }
+}
+
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // A thread's CPU time is never negative. At least 1: 0 stands for "not running".
+    (time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64).max(1)
+}

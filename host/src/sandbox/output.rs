@@ -1,0 +1,305 @@
+//! What a guest writes, line by line: bounded, and with nothing in it that could forge another.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use stepbox_domain::RunId;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+use super::{GuestLimits, LogLevel, LogLine, LogSink};
+
+/// The output of one instance: stdout, stderr and the lines of `log`.
+pub(super) struct Output {
+    run: RunId,
+    sink: Arc<dyn LogSink>,
+    line_max_bytes: usize,
+    output_max_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// Bytes that went to the sink so far.
+    bytes: usize,
+    dropped: bool,
+    /// The last lines of stderr, whether or not the sink had room for them: a Rust panic says
+    /// there what happened.
+    last_words: VecDeque<String>,
+}
+
+/// Enough for a panic's message; more is noise in a failure.
+const LAST_WORDS_MAX_LINES: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Output {
+    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, limits: &GuestLimits) -> Arc<Self> {
+        Arc::new(Output {
+            run,
+            sink,
+            line_max_bytes: limits.line_max_bytes,
+            output_max_bytes: limits.output_max_bytes,
+            state: Mutex::default(),
+        })
+    }
+
+    /// A line that the guest gave to `log`.
+    pub(super) fn log(&self, level: LogLevel, target: &str, message: &str) {
+        let mut state = self.state();
+        let target = printable(cut(target, 200));
+        let message = printable(cut(message, self.line_max_bytes));
+        self.send(&mut state, level, &target, &message);
+    }
+
+    /// Lets go of the line that has no end yet. What was captured counts anew from here.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.end_line(&mut state, stream);
+        }
+        *state = State::default();
+    }
+
+    /// The last lines of stderr, the unfinished one among them.
+    pub(super) fn last_words(&self) -> Vec<String> {
+        let state = self.state();
+        let unfinished = Some(text(&state.stderr)).filter(|line| !line.is_empty());
+        state.last_words.iter().cloned().chain(unfinished).collect()
+    }
+
+    fn write(&self, stream: Stream, mut bytes: &[u8]) {
+        let mut state = self.state();
+        while !bytes.is_empty() {
+            let (part, rest, ends) = match bytes.iter().position(|byte| *byte == b'\n') {
+                Some(end) => (&bytes[..end], &bytes[end + 1..], true),
+                None => (bytes, &bytes[bytes.len()..], false),
+            };
+            let line = state.line(stream);
+            let room = self.line_max_bytes.saturating_sub(line.len());
+            line.extend_from_slice(&part[..part.len().min(room)]);
+            if ends {
+                self.end_line(&mut state, stream);
+            }
+            bytes = rest;
+        }
+    }
+
+    fn end_line(&self, state: &mut State, stream: Stream) {
+        let line = std::mem::take(state.line(stream));
+        if line.is_empty() {
+            return;
+        }
+        let line = text(&line);
+        let (level, target) = match stream {
+            Stream::Stdout => (LogLevel::Info, "stdout"),
+            Stream::Stderr => (LogLevel::Warn, "stderr"),
+        };
+        self.send(state, level, target, &line);
+        if stream == Stream::Stderr {
+            if state.last_words.len() == LAST_WORDS_MAX_LINES {
+                state.last_words.pop_front();
+            }
+            state.last_words.push_back(line);
+        }
+    }
+
+    fn send(&self, state: &mut State, level: LogLevel, target: &str, message: &str) {
+        if state.dropped {
+            return;
+        }
+        // What a line costs beside its text, so that empty ones are not free.
+        let bytes = message.len() + target.len() + 32;
+        if state.bytes + bytes <= self.output_max_bytes {
+            state.bytes += bytes;
+            self.sink.line(LogLine { run: &self.run, level, target, message });
+        } else {
+            state.dropped = true;
+            let message = format!("more than {} bytes of output: the rest is dropped", self.output_max_bytes);
+            self.sink.line(LogLine {
+                run: &self.run,
+                level: LogLevel::Warn,
+                target: "stepbox",
+                message: &message,
+            });
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl State {
+    fn line(&mut self, stream: Stream) -> &mut Vec<u8> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    printable(String::from_utf8_lossy(bytes).trim_end_matches('\r'))
+}
+
+/// `text` with everything escaped that could end the line, move the cursor or turn its direction.
+pub(super) fn printable(text: &str) -> String {
+    let forges = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // Writing to a String cannot fail.
+            c if forges(c) => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+            c => out.push(c),
+        }
+        out
+    })
+}
+
+/// The first `max_bytes` bytes of `text`, or a little less where a character would be cut.
+pub(super) fn cut(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
+}
+
+/// One of the guest's streams, as WASI sees it: never full, never in the way.
+#[derive(Clone)]
+pub(super) struct Lines {
+    pub output: Arc<Output>,
+    pub stream: Stream,
+}
+
+impl IsTerminal for Lines {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Lines {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.output.write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}
+
+impl AsyncWrite for Lines {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.output.write(self.stream, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::testing::Captured;
+
+    fn output(line_max_bytes: usize, output_max_bytes: usize) -> (Arc<Output>, Arc<Captured>) {
+        let sink = Arc::new(Captured::default());
+        let limits = GuestLimits { line_max_bytes, output_max_bytes, ..GuestLimits::default() };
+        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), &limits), sink)
+    }
+
+    #[test]
+    fn lines_are_put_together_and_nothing_in_them_forges_another() {
+        let (output, sink) = output(100, 10_000);
+        output.write(Stream::Stdout, b"hal");
+        output.write(Stream::Stderr, b"oh\r\n\n");
+        output.write(Stream::Stdout, b"lo\nthere \x1b[31m\xff\xe2\x80\xae");
+        output.log(LogLevel::Debug, "a\nb", "one\ntwo");
+        drop(output);
+        assert_eq!(
+            sink.lines(),
+            [
+                "Warn stderr: oh",
+                "Info stdout: hallo",
+                "Debug a\\nb: one\\ntwo",
+                "Info stdout: there \\u{1b}[31m\u{fffd}\\u{202e}",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_that_is_said_once() {
+        let (output, sink) = output(10, 200);
+        for _ in 0..100 {
+            output.write(Stream::Stdout, b"0123456789abcdef\n");
+        }
+        let lines = sink.lines();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert_eq!(lines[0], "Info stdout: 0123456789");
+        assert_eq!(lines[4], "Warn stepbox: more than 200 bytes of output: the rest is dropped");
+
+        output.end();
+        output.write(Stream::Stdout, b"the next attempt\n");
+        assert_eq!(sink.lines().len(), 6);
+    }
+
+    #[test]
+    fn the_last_words_are_kept_beyond_the_flood() {
+        let (output, _) = output(100, 50);
+        for n in 0..100 {
+            output.write(Stream::Stderr, format!("line {n}\n").as_bytes());
+        }
+        output.write(Stream::Stderr, b"unfinished");
+        let words = output.last_words();
+        assert_eq!((words.len(), words[0].as_str(), words[8].as_str()), (9, "line 92", "unfinished"));
+    }
+}

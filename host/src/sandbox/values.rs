@@ -1,0 +1,117 @@
+//! Values that cross between guest and host, checked on the way in.
+
+use stepbox_domain::{
+    Failure, FailureKind, Json, StepKey,
+    retry::RetryPolicy,
+    step::{AttemptFailure, StepOptions, TimeoutScope},
+};
+
+use super::{
+    GuestLimits,
+    bindings::stepbox::task::types,
+    output::{cut, printable},
+};
+
+pub(super) fn misuse(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Misuse, message)
+}
+
+/// A JSON text that a guest gave us. `what` begins the sentence where it is not one.
+pub(super) fn json_from_guest(text: String, what: &str, max_bytes: usize) -> Result<Json, Failure> {
+    if text.len() > max_bytes {
+        let message = format!(
+            "{what} has {} bytes; a value may have {max_bytes} bytes: keep large data elsewhere and pass a \
+             reference to it",
+            text.len()
+        );
+        return Err(Failure::new(FailureKind::OverLimit, message));
+    }
+    Json::parse(text).map_err(|error| misuse(format!("{what} is not JSON: {error}")))
+}
+
+pub(super) fn domain_options(options: types::StepOptions) -> StepOptions {
+    StepOptions {
+        retry: options.retry.map_or(RetryPolicy::NONE, |retry| RetryPolicy {
+            attempts_max: retry.attempts_max,
+            delay_first_ms: retry.delay_first_ms,
+            growth_percent: retry.growth_percent,
+            delay_max_ms: retry.delay_max_ms,
+            jitter: retry.jitter,
+        }),
+        timeout_ms: options.timeout_ms,
+        timeout_scope: match options.timeout_scope {
+            types::TimeoutScope::AllAttempts => TimeoutScope::AllAttempts,
+            types::TimeoutScope::PerAttempt => TimeoutScope::PerAttempt,
+        },
+    }
+}
+
+pub(super) fn wit_failure(failure: Failure) -> types::Failure {
+    types::Failure {
+        kind: match failure.kind {
+            FailureKind::Error => types::FailureKind::Error,
+            FailureKind::Exhausted => types::FailureKind::Exhausted,
+            FailureKind::TimedOut => types::FailureKind::TimedOut,
+            // The contract has no word for it: to the guest the step died.
+            FailureKind::Trapped | FailureKind::HostCrashed => types::FailureKind::Trapped,
+            FailureKind::OverLimit => types::FailureKind::OverLimit,
+            FailureKind::Cancelled => types::FailureKind::Cancelled,
+            FailureKind::Diverged => types::FailureKind::Diverged,
+            FailureKind::Unsupported => types::FailureKind::Unsupported,
+            FailureKind::Misuse => types::FailureKind::Misuse,
+        },
+        message: failure.message,
+        details: failure.details.map(|json| json.as_str().to_owned()),
+        step: failure.step.map(|key| key.to_string()),
+        attempt: failure.attempt,
+    }
+}
+
+/// What the handler returned as its failure. What it says of a step is for the journal to check.
+pub(super) fn failure_from_guest(failure: types::Failure, limits: &GuestLimits) -> Failure {
+    let kind = match failure.kind {
+        types::FailureKind::Error => FailureKind::Error,
+        types::FailureKind::Exhausted => FailureKind::Exhausted,
+        types::FailureKind::TimedOut => FailureKind::TimedOut,
+        types::FailureKind::Trapped => FailureKind::Trapped,
+        types::FailureKind::OverLimit => FailureKind::OverLimit,
+        types::FailureKind::Cancelled => FailureKind::Cancelled,
+        types::FailureKind::Diverged => FailureKind::Diverged,
+        types::FailureKind::Unsupported => FailureKind::Unsupported,
+        types::FailureKind::Misuse => FailureKind::Misuse,
+    };
+    let (message, details) = said(failure.message, failure.details, limits);
+    Failure {
+        step: failure.step.and_then(|key| StepKey::parse(&key).ok()),
+        attempt: failure.attempt,
+        ..Failure::new(kind, message).with_details(details)
+    }
+}
+
+/// What a step returned as its error.
+pub(super) fn attempt_failure_from_guest(
+    message: String,
+    details: Option<String>,
+    retryable: bool,
+    retry_after_ms: Option<u64>,
+    limits: &GuestLimits,
+) -> AttemptFailure {
+    let (message, details) = said(message, details, limits);
+    AttemptFailure { kind: FailureKind::Error, message, details, backtrace: None, retryable, retry_after_ms }
+}
+
+/// A guest's own error is worth more than its form: what cannot be kept is left out, and that
+/// is said.
+fn said(message: String, details: Option<String>, limits: &GuestLimits) -> (String, Option<Json>) {
+    let mut message = if message.len() > limits.message_max_bytes {
+        format!("{}… (cut: it had {} bytes)", cut(&message, limits.message_max_bytes), message.len())
+    } else {
+        message
+    };
+    let details = details.and_then(|text| {
+        json_from_guest(text, "its details", limits.value_max_bytes)
+            .map_err(|error| message.push_str(&format!(" [left out: {}]", printable(&error.message))))
+            .ok()
+    });
+    (message, details)
+}

@@ -1,4 +1,7 @@
-//! What can cross between a handler and its steps: JSON with a schema.
+//! What can cross between the host and a guest: JSON with a schema.
+//!
+//! Each trait is had by deriving serde's and schemars' traits, and none names those as its
+//! supertraits: so a type that lacks one is told with one message, which says what to derive.
 
 use std::collections::BTreeMap;
 
@@ -8,45 +11,109 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Result as JsonResult, Value, json};
 
-/// A type that can cross between a handler and its steps. Nobody implements this by hand: derive
-/// `serde::Serialize`, `serde::Deserialize` and `schemars::JsonSchema`.
+/// What a step takes and gives: written on one side, read on the other.
+///
+/// Nobody implements this by hand: derive `serde::Serialize`, `serde::Deserialize` and
+/// `schemars::JsonSchema`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot cross between a handler and its steps",
     label = "needs `Serialize`, `Deserialize` and `JsonSchema`, and must own its data",
     note = "add `#[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]` to `{Self}`"
 )]
-pub trait Data: Serialize + DeserializeOwned + JsonSchema {}
+pub trait Data: Sized {
+    #[doc(hidden)]
+    fn write(&self) -> JsonResult<Box<RawValue>>;
+    #[doc(hidden)]
+    fn read(json: &str) -> JsonResult<Self>;
+    /// Of what `read` takes, among the definitions of `generator`.
+    #[doc(hidden)]
+    fn schema_among(generator: &mut SchemaGenerator) -> Schema;
+    /// Of what `write` gives.
+    #[doc(hidden)]
+    fn schema() -> Value;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + JsonSchema> Data for T {}
+impl<T: Serialize + DeserializeOwned + JsonSchema> Data for T {
+    fn write(&self) -> JsonResult<Box<RawValue>> {
+        serde_json::value::to_raw_value(self)
+    }
 
-/// The payload of a task: read, never written, by the guest.
+    fn read(json: &str) -> JsonResult<Self> {
+        serde_json::from_str(json)
+    }
+
+    fn schema_among(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<T>()
+    }
+
+    fn schema() -> Value {
+        schema_of_output::<T>()
+    }
+}
+
+/// What a task takes: read, never written, by the guest.
+///
+/// Nobody implements this by hand: derive `serde::Deserialize` and `schemars::JsonSchema`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the payload of a task",
     label = "needs `Deserialize` and `JsonSchema`, and must own its data",
     note = "add `#[derive(serde::Deserialize, schemars::JsonSchema)]` to `{Self}`"
 )]
-pub trait Payload: DeserializeOwned + JsonSchema {}
+pub trait Payload: Sized {
+    #[doc(hidden)]
+    fn read(json: &str) -> JsonResult<Self>;
+    #[doc(hidden)]
+    fn schema() -> Value;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: DeserializeOwned + JsonSchema> Payload for T {}
+impl<T: DeserializeOwned + JsonSchema> Payload for T {
+    fn read(json: &str) -> JsonResult<Self> {
+        serde_json::from_str(json)
+    }
 
-/// The result of a task: written, never read, by the guest.
+    fn schema() -> Value {
+        let generator = SchemaSettings::draft2020_12().for_deserialize().into_generator();
+        generator.into_root_schema_for::<T>().to_value()
+    }
+}
+
+/// What a task gives: written, never read, by the guest.
+///
+/// Nobody implements this by hand: derive `serde::Serialize` and `schemars::JsonSchema`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the result of a task",
     label = "needs `Serialize` and `JsonSchema`",
     note = "add `#[derive(serde::Serialize, schemars::JsonSchema)]` to `{Self}`"
 )]
-pub trait Output: Serialize + JsonSchema {}
+pub trait Output {
+    #[doc(hidden)]
+    fn write(&self) -> JsonResult<String>;
+    #[doc(hidden)]
+    fn schema() -> Value;
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + JsonSchema> Output for T {}
+impl<T: Serialize + JsonSchema> Output for T {
+    fn write(&self) -> JsonResult<String> {
+        serde_json::to_string(self)
+    }
+
+    fn schema() -> Value {
+        schema_of_output::<T>()
+    }
+}
+
+fn schema_of_output<T: JsonSchema>() -> Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
+}
 
 /// The arguments of a step: on the wire a JSON object with their names. Implemented for tuples.
 pub trait Arguments: Sized {
-    fn to_json(&self, names: &[&str]) -> serde_json::Result<String>;
+    fn to_json(&self, names: &[&str]) -> JsonResult<String>;
     /// A message for people when `json` does not fit.
     fn from_json(names: &[&str], json: &str) -> Result<Self, String>;
     fn schema(names: &[&str]) -> Value;
@@ -55,12 +122,12 @@ pub trait Arguments: Sized {
 macro_rules! arguments {
     ($($T:ident $index:tt),*) => {
         impl<$($T: Data),*> Arguments for ($($T,)*) {
-            fn to_json(&self, names: &[&str]) -> serde_json::Result<String> {
+            fn to_json(&self, names: &[&str]) -> JsonResult<String> {
                 let mut json = Vec::new();
                 let mut serializer = serde_json::Serializer::new(&mut json);
                 #[allow(unused_mut)]
                 let mut map = serializer.serialize_map(Some(names.len()))?;
-                $(map.serialize_entry(names[$index], &self.$index)?;)*
+                $(map.serialize_entry(names[$index], &self.$index.write()?)?;)*
                 map.end()?;
                 // serde_json writes UTF-8 only.
                 Ok(String::from_utf8_lossy(&json).into_owned())
@@ -95,16 +162,17 @@ arguments!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
 
 fn argument<T: Data>(given: &BTreeMap<String, &RawValue>, name: &str) -> Result<T, String> {
     match given.get(name) {
-        Some(json) => serde_json::from_str(json.get())
-            .map_err(|error| format!("its argument `{name}` does not fit: {error}")),
+        Some(json) => {
+            T::read(json.get()).map_err(|error| format!("its argument `{name}` does not fit: {error}"))
+        }
         // What is optional may be left out, as in a struct.
-        None => T::deserialize(Value::Null).map_err(|_| format!("its argument `{name}` is missing")),
+        None => T::read("null").map_err(|_| format!("its argument `{name}` is missing")),
     }
 }
 
+/// With whether it is required.
 fn argument_schema<T: Data>(generator: &mut SchemaGenerator) -> (Schema, bool) {
-    let required = T::deserialize(Value::Null).is_err();
-    (generator.subschema_for::<T>(), required)
+    (T::schema_among(generator), T::read("null").is_err())
 }
 
 fn object_schema(names: &[&str], schemas: Vec<(Schema, bool)>, mut generator: SchemaGenerator) -> Value {
@@ -127,16 +195,6 @@ fn object_schema(names: &[&str], schemas: Vec<(Schema, bool)>, mut generator: Sc
         schema["$defs"] = Value::Object(definitions);
     }
     schema
-}
-
-/// The schema of what `T` can be read from.
-pub fn schema_in<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_deserialize().into_generator().into_root_schema_for::<T>().to_value()
-}
-
-/// The schema of what `T` is written as.
-pub fn schema_out<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 #[cfg(test)]
@@ -169,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_schema_of_arguments_is_an_object_with_their_names() {
-        let schema = Args::schema(NAMES);
+        let schema = <Args as Arguments>::schema(NAMES);
 
         assert_eq!(schema["required"], json!(["id"]));
         assert_eq!(schema["properties"]["id"]["type"], json!("integer"));

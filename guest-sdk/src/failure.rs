@@ -82,7 +82,8 @@ impl Failure {
         Failure::new(
             FailureKind::Diverged,
             format!(
-                "{what} does not fit `{wanted}` ({error}): it was recorded by other code; restart the run"
+                "{what} does not fit `{wanted}` ({error}): it was recorded by other code, \
+                 or the type does not read what it writes"
             ),
         )
     }

@@ -5,8 +5,7 @@
 
 use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
-
+use crate::data::Data;
 use crate::step::recorded;
 use crate::{Failure, host};
 
@@ -39,16 +38,14 @@ impl<T> Scheduled<T> {
 /// let quotes = wait_all(carriers.into_iter().map(quote::schedule))?;
 /// # Ok(()) }
 /// ```
-pub fn wait_all<T: DeserializeOwned>(
-    scheduled: impl IntoIterator<Item = Scheduled<T>>,
-) -> Result<Vec<T>, Failure> {
+pub fn wait_all<T: Data>(scheduled: impl IntoIterator<Item = Scheduled<T>>) -> Result<Vec<T>, Failure> {
     wait_all_settled(scheduled)?.into_iter().collect()
 }
 
 /// What became of each scheduled step, in the order given, once all of them have an outcome.
 ///
 /// The outer failure is that of the wait itself, or of a step that could not be scheduled.
-pub fn wait_all_settled<T: DeserializeOwned>(
+pub fn wait_all_settled<T: Data>(
     scheduled: impl IntoIterator<Item = Scheduled<T>>,
 ) -> Result<Vec<Result<T, Failure>>, Failure> {
     let keys = scheduled.into_iter().map(|step| step.key).collect::<Result<Vec<_>, _>>()?;
@@ -62,9 +59,7 @@ pub fn wait_all_settled<T: DeserializeOwned>(
 /// The position and the outcome of the first scheduled step that has one.
 ///
 /// The outer failure is that of the wait itself, or of a step that could not be scheduled.
-pub fn wait_any<T: DeserializeOwned>(
-    scheduled: &[Scheduled<T>],
-) -> Result<(usize, Result<T, Failure>), Failure> {
+pub fn wait_any<T: Data>(scheduled: &[Scheduled<T>]) -> Result<(usize, Result<T, Failure>), Failure> {
     let keys = scheduled.iter().map(|step| step.key.clone()).collect::<Result<Vec<_>, _>>()?;
     let (position, outcome) = host::wait_any(&keys)?;
     let key = keys.get(position).map_or("", String::as_str);

@@ -4,7 +4,7 @@ extern crate self as stepbox_guest;
 
 mod capture;
 mod context;
-mod data;
+pub mod data;
 mod error;
 mod failure;
 mod fan_out;
@@ -38,7 +38,6 @@ pub use stepbox_guest_macros::{step, task};
 
 pub use capture::capture;
 pub use context::{TaskContext, attempt, context};
-pub use data::{Arguments, Data, Output, Payload};
 pub use error::{StepError, TaskError};
 pub use failure::{Failure, FailureKind};
 pub use fan_out::{Scheduled, wait_all, wait_all_settled, wait_any};

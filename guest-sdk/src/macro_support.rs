@@ -5,12 +5,10 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::data::{Output, Payload};
 use crate::{Failure, FailureKind, StepError, TaskError};
 
-pub use crate::data::{schema_in, schema_out};
 pub use crate::step::StepDef;
-pub use crate::task::TaskDef;
+pub use crate::task::{NoPayload, TaskDef};
 pub use inventory;
 pub use serde;
 
@@ -35,21 +33,21 @@ pub trait AsItIs {
     fn told(&self) -> Self::As;
 }
 
-impl AsItIs for &&Told<'_, StepError> {
+impl AsItIs for &&&Told<'_, StepError> {
     type As = StepError;
     fn told(&self) -> StepError {
         self.0.clone()
     }
 }
 
-impl AsItIs for &&Told<'_, TaskError> {
+impl AsItIs for &&&Told<'_, TaskError> {
     type As = Failure;
     fn told(&self) -> Failure {
         self.0.failure().clone()
     }
 }
 
-impl AsItIs for &&Told<'_, Failure> {
+impl AsItIs for &&&Told<'_, Failure> {
     type As = Failure;
     fn told(&self) -> Failure {
         self.0.clone()
@@ -60,7 +58,7 @@ pub trait WithDetails {
     fn told(&self) -> OwnError;
 }
 
-impl<E: Display + Serialize> WithDetails for &Told<'_, E> {
+impl<E: Display + Serialize> WithDetails for &&Told<'_, E> {
     fn told(&self) -> OwnError {
         OwnError { message: format!("{:#}", self.0), details: serde_json::to_value(self.0).ok() }
     }
@@ -70,10 +68,21 @@ pub trait MessageOnly {
     fn told(&self) -> OwnError;
 }
 
-impl<E: Display> MessageOnly for Told<'_, E> {
+impl<E: Display> MessageOnly for &Told<'_, E> {
     fn told(&self) -> OwnError {
         // The alternate form is the one in which `anyhow` tells the causes.
         OwnError { message: format!("{:#}", self.0), details: None }
+    }
+}
+
+/// For a type that is refused by [`assert_error`]: nothing more needs to be said about it.
+pub trait Unspeakable {
+    fn told(&self) -> OwnError;
+}
+
+impl<E> Unspeakable for Told<'_, E> {
+    fn told(&self) -> OwnError {
+        OwnError { message: String::new(), details: None }
     }
 }
 
@@ -115,20 +124,14 @@ pub trait AnError {}
 impl<E: Display> AnError for E {}
 
 pub const fn assert_error<E: AnError>() {}
-pub const fn assert_payload<P: Payload>() {}
-pub const fn assert_output<R: Output>() {}
 
-/// Reads the payload of a task.
-pub fn payload<P: Payload>(json: &str) -> Result<P, Failure> {
-    serde_json::from_str(json).map_err(|error| {
-        let wanted = std::any::type_name::<P>();
-        Failure::new(FailureKind::Error, format!("the payload does not fit `{wanted}`: {error}"))
-    })
-}
-
-/// Writes the result of a task.
-pub fn result<R: Output>(result: R) -> Result<String, Failure> {
-    serde_json::to_string(&result).map_err(|error| {
-        Failure::new(FailureKind::Error, format!("the result cannot be written as JSON: {error}"))
-    })
+/// The levels of [`Told`], with as many references as they have.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __tell {
+    ($error:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::__macro::{AsItIs as _, MessageOnly as _, Told, Unspeakable as _, WithDetails as _};
+        (&&&&Told($error)).told().into()
+    }};
 }

@@ -31,10 +31,8 @@ fn task_entry(task: &TaskDef) -> Value {
     if let Some(timeout_ms) = task.timeout_ms {
         entry.insert("timeoutMs".into(), timeout_ms.into());
     }
-    if let Some(schema) = task.payload_schema {
-        entry.insert("payload".into(), schema());
-    }
-    entry.insert("result".into(), (task.result_schema)());
+    entry.insert("payload".into(), (task.payload_schema)());
+    entry.insert("result".into(), (task.output_schema)());
     entry.into()
 }
 

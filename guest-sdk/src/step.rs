@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::data::{Arguments, Data, schema_out};
+use crate::data::{Arguments, Data};
 use crate::time::millis;
 use crate::{Failure, Outcome, Retry, Scheduled, StepError, StepOptions, TimeoutScope, host};
 
@@ -126,8 +126,8 @@ impl<S: Step> Call<S> {
 }
 
 /// Reads what the journal has for the step `name`.
-pub(crate) fn recorded<T: DeserializeOwned>(name: &str, json: &str) -> Result<T, Failure> {
-    serde_json::from_str(json).map_err(|error| Failure {
+pub(crate) fn recorded<T: Data>(name: &str, json: &str) -> Result<T, Failure> {
+    T::read(json).map_err(|error| Failure {
         step: Some(name.to_owned()),
         ..Failure::no_longer_fits::<T>(&format!("the recorded result of step `{name}`"), &error)
     })
@@ -153,7 +153,7 @@ impl StepDef {
             description: S::DESCRIPTION,
             options: S::OPTIONS,
             input_schema: || S::Input::schema(S::ARGUMENTS),
-            output_schema: schema_out::<S::Output>,
+            output_schema: S::Output::schema,
             run: attempt::<S>,
         }
     }
@@ -168,7 +168,7 @@ fn attempt<S: Step>(input: &str) -> Result<String, StepError> {
 /// What the body gave, as it crosses to the host.
 pub(crate) fn written<S: Step>(result: Result<S::Output, S::Error>) -> Result<String, StepError> {
     let output = result.map_err(|error| S::tell(&error))?;
-    serde_json::to_string(&output).map_err(|error| {
+    output.write().map(|json| json.get().to_owned()).map_err(|error| {
         StepError::fatal(format!("the result of step `{}` cannot be written as JSON: {error}", S::FUNCTION))
     })
 }

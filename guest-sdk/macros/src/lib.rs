@@ -8,11 +8,15 @@ mod step;
 mod task;
 
 use proc_macro::TokenStream;
+use proc_macro2::TokenStream as TokenStream2;
 
 /// Makes a function a step: work that touches the world, is recorded when it is done, and is
 /// tried again when it fails.
 ///
-/// The function takes up to eight arguments that own their data and returns `Result<T, E>`. Its
+/// The function's doc comment is what people read of the step. Its name becomes a function and a
+/// type, so it cannot be that of a module or a type in the same scope.
+///
+/// It takes up to eight arguments that own their data and returns `Result<T, E>`. Its
 /// arguments and its value need `Serialize`, `Deserialize` and `JsonSchema`; its error needs
 /// `Display`, and is kept whole in the failure's details if it is `Serialize`.
 ///
@@ -36,7 +40,7 @@ use proc_macro::TokenStream;
 /// options for this one call; `charge::body(order)` is the function as written, for a unit test.
 #[proc_macro_attribute]
 pub fn step(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    step::expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+    or_the_function_and_why_not(step::expand, attribute.into(), item.into()).into()
 }
 
 /// Makes a function the handler of its module. A module has one.
@@ -45,8 +49,25 @@ pub fn step(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// `Result<T, E>` with a `T` that is `Serialize` and `JsonSchema` and an `E` that is `Display`;
 /// `TaskError` suits most.
 ///
+/// The function's doc comment is what people read of the module. There is nothing to export: a
+/// crate with one task is a module.
+///
 /// `timeout = "30m"` is the deadline of the whole execution, from its start.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    task::expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+    or_the_function_and_why_not(task::expand, attribute.into(), item.into()).into()
+}
+
+/// What `expand` makes of a function. Where that fails, the function stays as it is beside the
+/// error, so that those who call it are not told that it is missing.
+fn or_the_function_and_why_not(
+    expand: impl FnOnce(TokenStream2, TokenStream2) -> syn::Result<TokenStream2>,
+    attribute: TokenStream2,
+    item: TokenStream2,
+) -> TokenStream2 {
+    expand(attribute, item.clone()).unwrap_or_else(|error| {
+        let mut tokens = error.into_compile_error();
+        tokens.extend(item);
+        tokens
+    })
 }

@@ -93,13 +93,16 @@ fn argument_path(text: &str, span: Span, arguments: &[Argument]) -> syn::Result<
             _ => return Err(shape()),
         }
     };
-    // Found among the arguments, it carries their span, and errors about its fields point there.
     let argument = arguments.iter().find(|argument| argument.name == root).ok_or_else(|| {
         let known: Vec<String> = arguments.iter().map(|argument| format!("`{}`", argument.name)).collect();
         syn::Error::new(span, format!("`{root}` is no argument of this step; it has {}", known.join(", ")))
     })?;
     let mut path = argument.name.to_token_stream();
-    for field in fields.into_iter().rev() {
+    for mut field in fields.into_iter().rev() {
+        match &mut field {
+            Member::Named(name) => name.set_span(span),
+            Member::Unnamed(index) => index.span = span,
+        }
         path = quote!(#path.#field);
     }
     Ok(path)

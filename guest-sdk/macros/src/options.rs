@@ -158,9 +158,9 @@ fn for_each_option(
 ) -> syn::Result<()> {
     while !input.is_empty() {
         let option: Ident = input.parse()?;
-        input
-            .parse::<Token![=]>()
-            .map_err(|error| syn::Error::new(error.span(), format!("options are written `{option} = ..`")))?;
+        if input.parse::<Option<Token![=]>>()?.is_none() {
+            return Err(syn::Error::new(option.span(), format!("options are written `{option} = ..`")));
+        }
         read(&option, input)?;
         if !input.is_empty() {
             input.parse::<Token![,]>()?;

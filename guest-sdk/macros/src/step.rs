@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Attribute, ItemFn, Type, parse2};
 
@@ -23,7 +24,7 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
     let Signature { arguments, returns, value, error, description } = &signature;
     let ItemFn { attrs, vis, sig, block } = &function;
     let step = &sig.ident;
-    let name = step.to_string();
+    let name = step.unraw().to_string();
     let call_name = match &options.name {
         Some(template) => crate::name::expand(template, arguments)?,
         None => quote!(#name),
@@ -35,9 +36,12 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
         attrs.iter().partition(|a| a.path().is_ident("doc"));
     let names: Vec<_> = arguments.iter().map(|Argument { name, .. }| name).collect();
     let types: Vec<_> = arguments.iter().map(|Argument { ty, .. }| ty).collect();
-    let keys: Vec<String> =
-        names.iter().map(|name| name.to_string().trim_start_matches("r#").to_owned()).collect();
+    let keys: Vec<String> = names.iter().map(|name| name.unraw().to_string()).collect();
     let written = &sig.inputs;
+    // With the span of the parentheses of the function, so that an error about an argument's type
+    // points there.
+    let mut input = TokenStream::new();
+    sig.paren_token.surround(&mut input, |input| input.extend(quote!(#(#types,)*)));
     let type_doc = format!("The step `{name}` and the other forms of its call.");
 
     Ok(quote! {
@@ -81,7 +85,7 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
             const DESCRIPTION: &'static str = #description;
             const OPTIONS: ::stepbox_guest::StepOptions = #step_options;
             const ARGUMENTS: &'static [&'static str] = &[#(#keys),*];
-            type Input = (#(#types,)*);
+            type Input = #input;
             type Output = #value;
             type Error = #error;
 
@@ -110,9 +114,8 @@ fn tell(options: &StepAttribute, returns: &Type, error: &TokenStream) -> TokenSt
         }
     });
     quote! {
-        use ::stepbox_guest::__macro::{AsItIs as _, MessageOnly as _, Told, WithDetails as _};
         #assert_error
-        let __told: ::stepbox_guest::StepError = (&&&Told(__error)).told().into();
+        let __told: ::stepbox_guest::StepError = ::stepbox_guest::__tell!(__error);
         #judged
         __told
     }

@@ -1,7 +1,8 @@
 //! `#[task]`: the function stays as it is and becomes the handler of its module.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{ItemFn, parse2};
 
@@ -19,19 +20,13 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
 
     let Signature { arguments, returns, value, error, description } = &signature;
     let (vis, task) = (&function.vis, &function.sig.ident);
-    let name = task.to_string();
+    let name = task.unraw().to_string();
     let type_doc = format!("The task `{name}`, for `stepbox_guest::testing`.");
     let timeout_ms = options.timeout_ms();
     let assert_error = quote_spanned!(returns.span()=> ::stepbox_guest::__macro::assert_error::<#error>(););
-    let assert_output = quote_spanned!(returns.span()=> ::stepbox_guest::__macro::assert_output::<#value>(););
-    let (payload_schema, call) = match arguments.first() {
-        Some(payload) => {
-            let ty = &payload.ty;
-            let schema = quote_spanned!(ty.span()=> ::stepbox_guest::__macro::schema_in::<#ty>);
-            let read = quote_spanned!(ty.span()=> ::stepbox_guest::__macro::payload::<#ty>(__payload)?);
-            (quote!(::core::option::Option::Some(#schema)), quote!(#task(#read)))
-        }
-        None => (quote!(::core::option::Option::None), quote!(#task())),
+    let (payload, call) = match arguments.first() {
+        Some(payload) => (payload.ty.to_token_stream(), quote!(#task(__payload))),
+        None => (quote!(::stepbox_guest::__macro::NoPayload), quote!(#task())),
     };
 
     Ok(quote! {
@@ -42,7 +37,7 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
         #vis struct #task {}
 
         // A second task in the same Rust module meets the first one here, at compile time; one in
-        // another is told by the linker of the manifest, `describe`.
+        // another is told when the component is asked to describe itself, at upload.
         #[doc(hidden)]
         #[allow(dead_code, non_upper_case_globals)]
         const a_module_has_one_task: () = ();
@@ -51,27 +46,18 @@ pub fn expand(attribute: TokenStream, item: TokenStream) -> syn::Result<TokenStr
             const NAME: &'static str = #name;
             const DESCRIPTION: &'static str = #description;
             const TIMEOUT_MS: ::core::option::Option<u64> = #timeout_ms;
+            type Payload = #payload;
             type Output = #value;
 
-            fn run(__payload: &str) -> ::core::result::Result<Self::Output, ::stepbox_guest::Failure> {
+            #[allow(unused_variables)]
+            fn run(__payload: Self::Payload) -> ::core::result::Result<Self::Output, ::stepbox_guest::Failure> {
                 #assert_error
-                #assert_output
-                #call.map_err(|__error| {
-                    use ::stepbox_guest::__macro::{AsItIs as _, MessageOnly as _, Told, WithDetails as _};
-                    (&&&Told(&__error)).told().into()
-                })
+                #call.map_err(|__error| ::stepbox_guest::__tell!(&__error))
             }
         }
 
         ::stepbox_guest::__macro::inventory::submit! {
-            ::stepbox_guest::__macro::TaskDef {
-                name: #name,
-                description: #description,
-                timeout_ms: #timeout_ms,
-                payload_schema: #payload_schema,
-                result_schema: ::stepbox_guest::__macro::schema_out::<#value>,
-                run: |payload| <#task as ::stepbox_guest::Task>::run(payload).and_then(::stepbox_guest::__macro::result),
-            }
+            ::stepbox_guest::__macro::TaskDef::of::<#task>()
         }
     })
 }

@@ -50,8 +50,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use stepbox_domain::run::{Policy, RunFacts};
-use stepbox_domain::{ExecutionId, Json, RunId, TaskName, Timestamp};
+use stepbox_domain::{ExecutionId, Json, Manifest, RunId, TaskName, Timestamp};
 
+use crate::data::Arguments;
 use crate::step::{Step, written};
 use crate::time::{millis, since_1970_ms};
 use crate::{StepError, Task};
@@ -152,7 +153,7 @@ impl<T: Task> TestRun<T> {
         body: impl Fn(S::Input, u32) -> Result<S::Output, S::Error> + 'static,
     ) -> Self {
         let stub = move |input: &str, attempt| {
-            let input = crate::Arguments::from_json(S::ARGUMENTS, input).map_err(StepError::fatal)?;
+            let input = Arguments::from_json(S::ARGUMENTS, input).map_err(StepError::fatal)?;
             written::<S>(body(input, attempt))
         };
         self.setup.stubs.insert(S::FUNCTION, Rc::new(stub));
@@ -197,9 +198,15 @@ pub fn as_attempt<R>(attempt: u32, body: impl FnOnce() -> R) -> R {
 
 /// The manifest that a component made from this crate would have.
 ///
-/// Panics when there is no task in it, or more than one.
+/// Panics when a host would refuse it: when there is no task in it or more than one, two steps of
+/// the same name, and so on.
+#[track_caller]
 pub fn manifest() -> serde_json::Value {
-    crate::module::describe()
+    let manifest = crate::module::describe();
+    match Manifest::parse(&manifest.to_string()) {
+        Ok(_) => manifest,
+        Err(refused) => panic!("a host would refuse this module: {refused}"),
+    }
 }
 
 fn json(value: impl Serialize) -> Json {

@@ -22,7 +22,7 @@ use super::{Setup, Stub};
 use crate::context::{TaskContext, in_attempt};
 use crate::step::StepDef;
 use crate::time::{at_ms, millis};
-use crate::{StepError, Task};
+use crate::{StepError, Task, task};
 
 thread_local! {
     static CURRENT: RefCell<Option<Session>> = const { RefCell::new(None) };
@@ -72,16 +72,13 @@ pub(crate) fn run_to_rest<T: Task>(setup: &Setup, journal: Vec<Record>) -> (Opti
     let before = CURRENT.replace(Some(session.clone()));
     let output = loop {
         session.start_leg();
-        match catch_unwind(AssertUnwindSafe(|| T::run(&setup.payload))) {
+        match catch_unwind(AssertUnwindSafe(|| task::run::<T>(&setup.payload))) {
             Ok(Ok(output)) => {
-                let json = serde_json::to_string(&output).map_err(|error| error.to_string());
-                match json.and_then(|json| Json::parse(json).map_err(|error| error.to_string())) {
-                    Ok(result) => session.handler_returns(Ok(result)),
-                    Err(error) => session.handler_fails(
-                        FailureKind::Error,
-                        format!("the result cannot be written as JSON: {error}"),
-                    ),
-                }
+                let json = task::written::<T>(&output).map_err(Failure::from);
+                let result = json.and_then(|json| {
+                    Json::parse(json).map_err(|error| Failure::new(FailureKind::Error, error.to_string()))
+                });
+                session.handler_returns(result);
                 break Some(output);
             }
             Ok(Err(failure)) => {
@@ -190,8 +187,8 @@ impl Session {
     }
 
     pub(crate) fn wait_event(&self, event: &str, timeout_ms: Option<u64>) -> Result<String, crate::Failure> {
-        let place = self.place(event)?;
         let event = EventName::parse(event).map_err(misuse)?;
+        let place = self.place_of(StepName::from(&event));
         self.ask(&Input::WaitsForEvent { place: &place, event: &event, timeout_ms })
     }
 
@@ -224,15 +221,19 @@ impl Session {
         state.deliver_events();
     }
 
-    /// The place of a durable call, which is refused inside of a step.
     fn place(&self, name: &str) -> Result<Place, crate::Failure> {
+        Ok(self.place_of(StepName::parse(name).map_err(misuse)?))
+    }
+
+    /// The place of a durable call, which only a handler may make: inside of a step it ends the
+    /// attempt.
+    fn place_of(&self, name: StepName) -> Place {
         let mut state = self.0.borrow_mut();
         if state.in_step {
             drop(state);
             resume_unwind(Box::new(Misuse("a step made a durable call; only a handler may")));
         }
-        let name = StepName::parse(name).map_err(misuse)?;
-        Ok(state.leg.place(name))
+        state.leg.place(name)
     }
 
     /// Asks until there is an answer.

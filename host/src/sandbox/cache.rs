@@ -27,6 +27,13 @@ pub(super) struct Cache {
     next_scratch: AtomicU64,
 }
 
+/// Why there is no compiled module.
+pub(super) enum NotLoaded {
+    Absent,
+    /// As it was written, but it does not go with this engine, and why.
+    Unfit(String),
+}
+
 const SCRATCH: &str = "scratch-";
 
 impl Cache {
@@ -73,23 +80,18 @@ impl Cache {
     }
 
     /// The compiled module, if its machine code is there and as it was written.
-    pub(super) fn load(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
+    pub(super) fn load(&self, engine: &Engine, digest: &Digest) -> Result<Component, NotLoaded> {
         let path = self.code_path(digest);
-        let expected = fs::read_to_string(self.hash_path(digest)).ok()?;
+        let Ok(expected) = fs::read_to_string(self.hash_path(digest)) else { return Err(NotLoaded::Absent) };
         match hash_of(&path) {
-            Ok(hash) if hash == expected => {}
+            Ok(hash) if hash == expected => {
+                map_machine_code(engine, &path).map_err(|error| NotLoaded::Unfit(format!("{error:#}")))
+            }
             Ok(_) => {
                 tracing::warn!(path = %path.display(), "machine code is damaged and will be made anew");
-                return None;
+                Err(NotLoaded::Absent)
             }
-            Err(_) => return None,
-        }
-        match map_machine_code(engine, &path) {
-            Ok(component) => Some(component),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), "machine code does not fit and will be made anew: {error:#}");
-                None
-            }
+            Err(_) => Err(NotLoaded::Absent),
         }
     }
 

@@ -169,7 +169,13 @@ impl Steps {
                     )),
                 }
             }
-            Err(error) => failed_exit(&error, function, instance.store.data()),
+            Err(error) => match failed_exit(&error, function, instance.store.data()) {
+                // It has run in part, so it counts as an attempt.
+                StepExit::Unavailable(why) => {
+                    StepExit::Failed(AttemptFailure::new(FailureKind::OverLimit, why))
+                }
+                exit => exit,
+            },
         }
     }
 }

@@ -129,6 +129,8 @@ fn pool(config: &SandboxConfig) -> InstanceAllocationStrategy {
         .max_core_instances_per_component(limits.core_instances_max)
         .max_memories_per_component(4)
         .max_tables_per_component(8)
+        .max_memories_per_module(4)
+        .max_tables_per_module(8)
         .max_memory_size(limits.memory_max_bytes)
         .table_elements(limits.table_max_elements)
         // Kept for good by every place that was ever used: a little saves page faults, a MiB

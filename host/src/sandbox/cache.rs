@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     hash::{Hash, Hasher},
     io::{self, Read as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -40,6 +40,7 @@ impl Cache {
     /// Opens the folder, makes it if need be, and clears out what is of no use any more.
     pub(super) fn open(dir: &Path, engine: &Engine) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         let cache = Cache { dir: dir.to_owned(), key: key(engine), next_scratch: AtomicU64::new(0) };
         for entry in fs::read_dir(dir)? {
             let entry = entry?;

@@ -50,8 +50,6 @@ pub enum Rejected {
     DoesNotCompile { reason: String },
     #[error("the component takes too much to compile: {limit}")]
     CompileLimit { limit: String },
-    #[error("the component asks for more than an instance may have: {reason}")]
-    AsksTooMuch { reason: String },
     #[error("the component imports `{name}`: {why}")]
     ForbiddenImport { name: String, why: String },
     #[error(

@@ -187,7 +187,9 @@ impl Sandbox {
                 let compiled_in = start.elapsed();
                 let component = self.cached(digest).await.map_err(|error| match error {
                     // It fits this compiler, so what does not fit is what it asks of the pool.
-                    NotLoaded::Unfit(reason) => Rejected::AsksTooMuch { reason: printable(&reason) },
+                    NotLoaded::Unfit(reason) => Rejected::DoesNotCompile {
+                        reason: format!("it asks for more than an instance may have: {}", printable(&reason)),
+                    },
                     NotLoaded::Absent => Rejected::Unavailable {
                         reason: "the machine code that was just made cannot be read".to_owned(),
                     },

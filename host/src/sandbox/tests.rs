@@ -1,6 +1,7 @@
 //! What the sandbox promises, proved at its edge with guests in WebAssembly text.
 
 mod cache;
+mod compile;
 mod determinism;
 mod handler;
 mod hostile;

@@ -77,6 +77,21 @@ async fn a_component_that_is_too_large_is_not_even_looked_at() {
 }
 
 #[tokio::test]
+async fn a_component_that_asks_for_more_than_there_is_room_for_is_refused() {
+    let many = "(memory $a 1) (memory $b 1) (memory $c 1) (memory $d 1) (memory $e 1)";
+    let large_table = "(table 1000000 funcref)";
+    for (guest, what) in [
+        (WatGuest::default().memory("1000"), "memory"),
+        (WatGuest::default().with(many), "memor"),
+        (WatGuest::default().with(large_table), "table"),
+    ] {
+        let refused = rejected(&guest.build()).await;
+        let start = "the component does not compile: it asks for more than an instance may have: ";
+        assert!(refused.starts_with(start) && refused.contains(what), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn imports_that_are_not_offered_are_named_with_the_reason() {
     let offered = "this host offers `stepbox:task/durable` and, of WASI 0.2, `wasi:cli`, `wasi:clocks`, \
                    `wasi:filesystem`, `wasi:io`, `wasi:random`, `wasi:sockets`";

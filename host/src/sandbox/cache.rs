@@ -111,7 +111,8 @@ fn map_machine_code(engine: &Engine, path: &Path) -> wasmtime::Result<Component>
     // SAFETY: the file was written by this program's own compiler, with this key in its name (so
     // the same wasmtime and the same settings), into a folder that only this host's user can
     // write, and the hash that was written with it has just been found to match. It is replaced
-    // by renaming only, never written in place, so what is mapped does not change.
+    // by renaming only, never written in place, so what is mapped does not change. (Who truncates
+    // it by hand under a running host brings that down; nobody else can.)
     unsafe { Component::deserialize_file(engine, path) }
 }
 

@@ -1,7 +1,7 @@
 //! Why a guest came to an end that is not its own, in words for whoever wrote it.
 
 use stepbox_domain::{Failure, FailureKind, step::AttemptFailure};
-use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
@@ -62,8 +62,26 @@ impl std::fmt::Display for Doing<'_> {
     }
 }
 
-/// What an error of wasmtime means that came out of making an instance, or out of a call.
-pub(super) fn ending(error: &wasmtime::Error, doing: Doing<'_>, output: &Output) -> Ending {
+/// An error of wasmtime, and whether anything had been asked of the guest by then.
+#[derive(Debug)]
+pub(super) struct Fault {
+    error: wasmtime::Error,
+    called: bool,
+}
+
+impl Fault {
+    /// It came out of making the instance. Code of the guest may have run nevertheless.
+    pub(super) fn in_making(error: wasmtime::Error) -> Self {
+        Fault { error, called: false }
+    }
+
+    pub(super) fn in_call(error: wasmtime::Error) -> Self {
+        Fault { error, called: true }
+    }
+}
+
+/// What a fault means, in words for whoever wrote the guest.
+pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, output: &Output) -> Ending {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::EndHandler => Ending::Ended,
@@ -91,7 +109,9 @@ pub(super) fn ending(error: &wasmtime::Error, doing: Doing<'_>, output: &Output)
     if error.downcast_ref::<I32Exit>().is_some() {
         return trapped(format!("{doing} called exit instead of returning{}", said(output)), error);
     }
-    if error.is::<PoolConcurrencyLimitError>() || error.is::<std::io::Error>() {
+    let no_room =
+        error.is::<PoolConcurrencyLimitError>() || error.is::<OutOfMemory>() || error.is::<std::io::Error>();
+    if no_room && !called {
         return Ending::Unavailable(format!("no instance could be made: {error:#}"));
     }
     let cause = error.root_cause().to_string();
@@ -188,7 +208,30 @@ fn backtrace(error: &wasmtime::Error) -> Option<String> {
             }
         })
         .collect();
-    (!frames.is_empty()).then(|| frames.join("\n"))
+    let frames = without_panic_machinery(&frames);
+    (!frames.is_empty()).then(|| folded(frames).join("\n"))
+}
+
+/// Rust's way from `panic!` to the abort is the same for every panic, and long.
+fn without_panic_machinery(frames: &[String]) -> &[String] {
+    let is_machinery = |frame: &String| {
+        let prefixes =
+            ["std::panicking::", "core::panicking::", "std::process::abort", "std::sys::", "__rustc::"];
+        frame == "abort" || prefixes.iter().any(|prefix| frame.starts_with(prefix))
+    };
+    let start = frames.iter().position(|frame| !is_machinery(frame)).unwrap_or(0);
+    &frames[start..]
+}
+
+/// Says of a frame that is there many times in a row how many.
+fn folded(frames: &[String]) -> Vec<String> {
+    frames
+        .chunk_by(|one, next| one == next)
+        .map(|same| match same.len() {
+            1 => same[0].clone(),
+            times => format!("{} ({times} times)", same[0]),
+        })
+        .collect()
 }
 
 /// The host's failure, as the outcome of an attempt.

@@ -9,7 +9,7 @@ use wasmtime::Store;
 use super::{
     Guest, GuestExit, HandlerSetup, HostCalls, StepExit, StepRunner, StepSetup,
     bindings::{Task, TaskPre},
-    ending::{Doing, Ending, attempt_failure, ending},
+    ending::{Doing, Ending, Fault, attempt_failure, ending},
     places::{IdleInstance, Place},
     runtime::Runtime,
     state::State,
@@ -34,8 +34,9 @@ impl Guest for Module {
         let payload = payload.as_str().to_owned();
         let returned = cpu
             .counted(async {
-                let instance = self.handler.instantiate_async(&mut store).await?;
-                instance.call_run(&mut store, &payload).await
+                let making = self.handler.instantiate_async(&mut store).await;
+                let instance = making.map_err(Fault::in_making)?;
+                instance.call_run(&mut store, &payload).await.map_err(Fault::in_call)
             })
             .await;
 
@@ -48,7 +49,7 @@ impl Guest for Module {
                 }
             }
             Ok(Err(failure)) => GuestExit::Returned(Err(failure_from_guest(failure, limits))),
-            Err(error) => match ending(&error, Doing::Handler, &store.data().output) {
+            Err(fault) => match ending(&fault, Doing::Handler, &store.data().output) {
                 Ending::Ended => GuestExit::Ended,
                 Ending::Unavailable(why) => GuestExit::Unavailable(why),
                 Ending::Failed(failure) => GuestExit::Failed(failure),
@@ -78,11 +79,12 @@ impl Module {
         let cpu = store.data().cpu.clone();
         let described = cpu
             .counted(async {
-                let instance = self.handler.instantiate_async(&mut store).await?;
-                instance.call_describe(&mut store).await
+                let making = self.handler.instantiate_async(&mut store).await;
+                let instance = making.map_err(Fault::in_making)?;
+                instance.call_describe(&mut store).await.map_err(Fault::in_call)
             })
             .await;
-        described.map_err(|error| ending(&error, Doing::Describe, &store.data().output))
+        described.map_err(|fault| ending(&fault, Doing::Describe, &store.data().output))
     }
 }
 
@@ -141,7 +143,7 @@ impl Steps {
                 let returned = instance.call_on(function, input, attempt).await;
                 Ok((instance, returned))
             }
-            Err(error) => Err(failed_exit(&error, function, store.data())),
+            Err(error) => Err(failed_exit(&Fault::in_making(error), function, store.data())),
         }
     }
 
@@ -169,7 +171,7 @@ impl Steps {
                     )),
                 }
             }
-            Err(error) => match failed_exit(&error, function, instance.store.data()) {
+            Err(error) => match failed_exit(&Fault::in_call(error), function, instance.store.data()) {
                 // It has run in part, so it counts as an attempt.
                 StepExit::Unavailable(why) => {
                     StepExit::Failed(AttemptFailure::new(FailureKind::OverLimit, why))
@@ -194,8 +196,8 @@ impl StepInstance {
     }
 }
 
-fn failed_exit(error: &wasmtime::Error, function: &str, state: &State) -> StepExit {
-    match ending(error, Doing::Step(function), &state.output) {
+fn failed_exit(fault: &Fault, function: &str, state: &State) -> StepExit {
+    match ending(fault, Doing::Step(function), &state.output) {
         Ending::Failed(failure) => StepExit::Failed(attempt_failure(failure)),
         Ending::Unavailable(why) => StepExit::Unavailable(why),
         // No call of a step is answered so.

@@ -93,9 +93,10 @@ impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let growth = desired.saturating_sub(current);
         let sum = self.memory_bytes.saturating_add(growth);
-        if sum > self.memory_max_bytes {
-            let hit = LimitHit::Memory { asked_bytes: sum, max_bytes: self.memory_max_bytes };
-            return Err(wasmtime::Error::new(hit));
+        // What is more than all together may have is not a matter of coming back later.
+        let max_bytes = self.memory_max_bytes.min(self.budget.max_bytes);
+        if sum > max_bytes {
+            return Err(wasmtime::Error::new(LimitHit::Memory { asked_bytes: sum, max_bytes }));
         }
         self.budget.take(growth).map_err(wasmtime::Error::new)?;
         self.memory_bytes = sum;

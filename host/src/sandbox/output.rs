@@ -248,6 +248,8 @@ impl AsyncWrite for Lines {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sandbox::testing::Captured;
 
@@ -301,5 +303,22 @@ mod tests {
         output.write(Stream::Stderr, b"unfinished");
         let words = output.last_words();
         assert_eq!((words.len(), words[0].as_str(), words[8].as_str()), (9, "line 92", "unfinished"));
+    }
+
+    proptest! {
+        /// Whatever a guest writes, and however it cuts it up, lines are lines.
+        #[test]
+        fn nothing_forges_a_line(writes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
+            let (output, sink) = output(64, 100_000);
+            for bytes in &writes {
+                output.write(Stream::Stdout, bytes);
+            }
+            drop(output);
+            let ends = writes.iter().flatten().filter(|byte| **byte == b'\n').count();
+            prop_assert!(sink.lines().len() <= ends + 1);
+            for line in sink.lines() {
+                prop_assert!(!line.chars().any(char::is_control), "{line:?}");
+            }
+        }
     }
 }

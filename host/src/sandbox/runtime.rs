@@ -1,9 +1,10 @@
 //! The wasmtime engine: each switch with its reason, the ticker, the places for instances.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline,
+    WasmBacktraceDetails,
     component::{HasSelf, Linker},
     error::Context as _,
 };
@@ -95,9 +96,11 @@ pub(super) fn engine_config() -> Config {
     // A guest looks at the clock at every loop and call: the only way to interrupt it.
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES).async_stack_size(STACK_BYTES);
-    // Names in a failure's stack come from the component's name section; lines would come from
-    // its debug info, which is parsed at compile time and as large as the code.
-    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+    // Names in a failure's stack come from the component's name section. Lines would come from its
+    // debug info, which would be parsed at the trap, in this process and without any bound.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    // A Rust panic takes a dozen to get out.
+    config.wasm_backtrace_max_frames(NonZeroUsize::new(50));
     // The bits of a NaN differ between processors; a handler must not see that.
     config.cranelift_nan_canonicalization(true);
 

@@ -1,12 +1,15 @@
 //! Where runs get their guests from.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use stepbox_domain::Digest;
 
 use crate::{
-    sandbox::{Guest, Inspected, Rejected, Sandbox},
+    sandbox::{self, Guest, Inspected, Rejected, Sandbox},
     store::Store,
 };
 
@@ -37,4 +40,37 @@ pub enum LoadError {
 pub struct StoredModules {
     pub sandbox: Arc<Sandbox>,
     pub store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl Loader for StoredModules {
+    async fn inspect(&self, component: &[u8]) -> Result<Inspected, Rejected> {
+        self.sandbox.inspect(component).await
+    }
+
+    async fn load(&self, digest: &Digest) -> Result<Arc<dyn Guest>, LoadError> {
+        // A store that does not answer is another matter than one that has nothing.
+        let unanswered = AtomicBool::new(false);
+        let fetch = async || match self.store.component(digest).await {
+            Ok(Some(component)) => Ok(component),
+            Ok(None) => anyhow::bail!("the store has no component with this digest"),
+            Err(error) => {
+                unanswered.store(true, Ordering::Relaxed);
+                Err(error.into())
+            }
+        };
+        self.sandbox.load(digest, fetch).await.map_err(|error| match error {
+            sandbox::LoadError::Unavailable { .. } => LoadError::Unavailable(error.to_string()),
+            sandbox::LoadError::Fetch { .. } if unanswered.load(Ordering::Relaxed) => {
+                LoadError::Unavailable(error.to_string())
+            }
+            sandbox::LoadError::Rejected { .. } | sandbox::LoadError::Fetch { .. } => {
+                LoadError::Unusable(error.to_string())
+            }
+        })
+    }
+
+    fn forget(&self, digest: &Digest) {
+        self.sandbox.forget(digest);
+    }
 }

@@ -48,7 +48,7 @@ fn validator(schema: &serde_json::Value) -> Result<jsonschema::Validator, String
         .with_draft(jsonschema::Draft::Draft202012)
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(schema)
-        .map_err(|error| format!("task.payload is not a usable JSON Schema: {error}"))
+        .map_err(|error| error.to_string())
 }
 
 impl Active {

@@ -72,7 +72,9 @@ impl CompileService {
                 let (out, max_bytes) = (out.to_owned(), self.limits.machine_code_max_bytes);
                 tokio::task::spawn_blocking(move || compile_to_file(&engine, &component, &out, max_bytes))
                     .await
-                    .unwrap_or_else(|panic| Err(CompileError::Refused(format!("the compiler gave up: {panic}"))))
+                    .unwrap_or_else(|panic| {
+                        Err(CompileError::Refused(format!("the compiler gave up: {panic}")))
+                    })
             }
         }
     }
@@ -88,14 +90,19 @@ impl CompileService {
             let what = what.to_owned();
             move |error: std::io::Error| CompileError::Host(format!("{what}: {error}"))
         };
-        tokio::fs::write(scratch, component).await.map_err(host("the component could not be written down"))?;
+        tokio::fs::write(scratch, component)
+            .await
+            .map_err(host("the component could not be written down"))?;
 
         let limits = &self.limits;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(COMPILE_THREADS_MAX);
         let child = Command::new(exe)
             .arg(COMPILE_COMMAND)
             .args([scratch, out])
-            .args([limits.memory_max_bytes, limits.cpu_max_s, limits.machine_code_max_bytes].map(|n| n.to_string()))
+            .args(
+                [limits.memory_max_bytes, limits.cpu_max_s, limits.machine_code_max_bytes]
+                    .map(|n| n.to_string()),
+            )
             .env_clear()
             // Address space is what is limited: a heap for each thread would use it up unused.
             .env("MALLOC_ARENA_MAX", "2")
@@ -125,7 +132,9 @@ impl CompileService {
             (Some(EXIT_REFUSED), _) => Err(CompileError::Refused(said)),
             (Some(EXIT_LIMIT), _) => Err(CompileError::Limit(said)),
             (Some(EXIT_HOST), _) => Err(CompileError::Host(said)),
-            (_, Some(SIGXCPU)) => Err(CompileError::Limit(format!("more than {} s of CPU time", limits.cpu_max_s))),
+            (_, Some(SIGXCPU)) => {
+                Err(CompileError::Limit(format!("more than {} s of CPU time", limits.cpu_max_s)))
+            }
             _ if stderr.contains("memory allocation of") || stderr.contains("annot allocate memory") => {
                 Err(CompileError::Limit(memory()))
             }
@@ -169,7 +178,9 @@ pub fn compile_main(args: impl IntoIterator<Item = OsString>) -> ! {
 fn child(args: impl IntoIterator<Item = OsString>) -> Result<(), CompileError> {
     let args: Vec<OsString> = args.into_iter().collect();
     let usage = || CompileError::Host(format!("{COMPILE_COMMAND} is for this program's own use"));
-    let [component, out, memory_max_bytes, cpu_max_s, code_max_bytes] = &args[..] else { return Err(usage()) };
+    let [component, out, memory_max_bytes, cpu_max_s, code_max_bytes] = &args[..] else {
+        return Err(usage());
+    };
     let number = |text: &OsString| text.to_str().and_then(|text| text.parse().ok()).ok_or_else(usage);
     let code_max_bytes = number(code_max_bytes)?;
 
@@ -192,7 +203,12 @@ fn bound_this_process(memory_max_bytes: u64, cpu_max_s: u64) -> std::io::Result<
     Ok(())
 }
 
-fn compile_to_file(engine: &Engine, component: &[u8], out: &Path, max_bytes: u64) -> Result<(), CompileError> {
+fn compile_to_file(
+    engine: &Engine,
+    component: &[u8],
+    out: &Path,
+    max_bytes: u64,
+) -> Result<(), CompileError> {
     let code = engine
         .precompile_component(component)
         .map_err(|error| CompileError::Refused(printable(cut(&format!("{error:#}"), 4_000))))?;

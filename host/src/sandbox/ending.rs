@@ -1,9 +1,6 @@
 //! Why a guest came to an end that is not its own, in words for whoever wrote it.
 
-use stepbox_domain::{
-    Failure, FailureKind,
-    step::AttemptFailure,
-};
+use stepbox_domain::{Failure, FailureKind, step::AttemptFailure};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -111,7 +108,9 @@ fn limit_of_wasmtime(error: &wasmtime::Error) -> Option<String> {
         return Some("it passed far more data in one call than one value may have".to_owned());
     }
     if text.contains("handle limit exceeded") {
-        return Some("it holds more host resources (streams, pollables, …) at once than an instance may".to_owned());
+        return Some(
+            "it holds more host resources (streams, pollables, …) at once than an instance may".to_owned(),
+        );
     }
     let known = [
         "memory minimum size of",

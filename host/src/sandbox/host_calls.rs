@@ -39,21 +39,12 @@ impl durable::Host for State {
         handler.heard(answer)
     }
 
-    async fn schedule(
-        &mut self,
-        _: String,
-        _: String,
-        _: String,
-        _: types::StepOptions,
-    ) -> Result<Heard> {
+    async fn schedule(&mut self, _: String, _: String, _: String, _: types::StepOptions) -> Result<Heard> {
         self.only_handler("schedule")?;
         Ok(Err(not_offered("schedule", "call steps one after the other with `step`")))
     }
 
-    async fn wait_all(
-        &mut self,
-        _: Vec<String>,
-    ) -> Result<std::result::Result<Vec<Heard>, types::Failure>> {
+    async fn wait_all(&mut self, _: Vec<String>) -> Result<std::result::Result<Vec<Heard>, types::Failure>> {
         self.only_handler("wait-all")?;
         Ok(Err(not_offered("wait-all", "call steps one after the other with `step`")))
     }
@@ -95,13 +86,7 @@ impl durable::Host for State {
         handler.heard(answer)
     }
 
-    async fn start_execution(
-        &mut self,
-        _: String,
-        _: String,
-        _: Option<String>,
-        _: String,
-    ) -> Result<Heard> {
+    async fn start_execution(&mut self, _: String, _: String, _: Option<String>, _: String) -> Result<Heard> {
         self.only_handler("start-execution")?;
         Ok(Err(not_offered("start-execution", "start it from outside, through the API")))
     }

@@ -1,6 +1,9 @@
 //! Is this upload a task module? Every no says why, and what to do.
 
-use stepbox_domain::{Digest, Json, Manifest, manifest::{CONTRACT, ManifestError}};
+use stepbox_domain::{
+    Digest, Json, Manifest,
+    manifest::{CONTRACT, ManifestError},
+};
 use wasmtime::{
     Engine,
     component::{Component, types::ComponentItem},
@@ -60,6 +63,9 @@ pub enum Rejected {
     DescribeFailed { reason: String, backtrace: Option<String> },
     #[error(transparent)]
     BadManifest(#[from] ManifestError),
+    /// Found by who knows schemas, which is not the sandbox.
+    #[error("`task.payload` of its description is not a usable JSON Schema: {reason}")]
+    BadSchema { reason: String },
     /// Not the upload's fault: to be tried again.
     #[error("the component could not be inspected now: {reason}")]
     Unavailable { reason: String },
@@ -171,7 +177,8 @@ pub(super) fn read_manifest(text: &str) -> Result<Manifest, Rejected> {
     if let Some(schema) = &manifest.task.payload
         && let Err(error) = jsonschema::draft202012::new(schema)
     {
-        let reason = format!("it is not a JSON Schema that this host can use: {}", cut(&error.to_string(), 500));
+        let reason =
+            format!("it is not a JSON Schema that this host can use: {}", cut(&error.to_string(), 500));
         return Err(ManifestError::BadValue { field: "/task/payload".to_owned(), reason }.into());
     }
     Ok(manifest)

@@ -163,17 +163,3 @@ pub enum LogLevel {
     Warn,
     Error,
 }
-
-// STUB
-pub struct Sandbox;
-pub struct Inspected {
-    pub digest: stepbox_domain::Digest,
-    pub manifest_text: Json,
-    pub manifest: stepbox_domain::Manifest,
-    pub compiled_in_ms: u64,
-}
-#[derive(Debug, thiserror::Error)]
-pub enum Rejected {
-    #[error("{reason}")]
-    BadSchema { reason: String },
-}

@@ -115,7 +115,9 @@ impl Sandbox {
                 Err(Rejected::DescribeFailed { reason: failure.message, backtrace: failure.backtrace })
             }
             Ok(Err(Ending::Unavailable(reason))) => Err(Rejected::Unavailable { reason }),
-            Ok(Err(Ending::Ended)) => Err(Rejected::Unavailable { reason: "`describe` was ended".to_owned() }),
+            Ok(Err(Ending::Ended)) => {
+                Err(Rejected::Unavailable { reason: "`describe` was ended".to_owned() })
+            }
             Err(_) => {
                 let reason = format!("`describe` took more than {wall_max_ms} ms");
                 Err(Rejected::DescribeFailed { reason, backtrace: None })
@@ -199,14 +201,13 @@ impl Sandbox {
 
     async fn compile(&self, digest: &Digest, component: &[u8]) -> Result<(), Rejected> {
         let (scratch, made) = (self.cache.scratch(), self.cache.scratch());
-        self.compiler
-            .compile(&self.runtime.engine, component, scratch.path(), made.path())
-            .await
-            .map_err(|error| match error {
+        self.compiler.compile(&self.runtime.engine, component, scratch.path(), made.path()).await.map_err(
+            |error| match error {
                 CompileError::Refused(reason) => Rejected::DoesNotCompile { reason },
                 CompileError::Limit(limit) => Rejected::CompileLimit { limit },
                 CompileError::Host(reason) => Rejected::Unavailable { reason },
-            })?;
+            },
+        )?;
         let (cache, digest) = (self.cache.clone(), digest.clone());
         let kept = tokio::task::spawn_blocking(move || cache.keep(&digest, &made)).await;
         let unavailable = |error: String| Rejected::Unavailable {

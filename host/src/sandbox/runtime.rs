@@ -44,8 +44,9 @@ const DESCRIBES_MAX: u32 = 4;
 
 impl Runtime {
     pub(super) fn new(config: &SandboxConfig) -> wasmtime::Result<Arc<Self>> {
-        let engine = Engine::new(engine_config().allocation_strategy(pool(config)))
-            .context("the sandbox cannot reserve the address space for its instances; a smaller pool may do")?;
+        let engine = Engine::new(engine_config().allocation_strategy(pool(config))).context(
+            "the sandbox cannot reserve the address space for its instances; a smaller pool may do",
+        )?;
         start_ticker(&engine);
 
         let step_linker = linker(&engine)?;
@@ -59,7 +60,10 @@ impl Runtime {
             limits: Arc::new(config.guest.clone()),
             handler_linker,
             step_linker,
-            handlers: HandlerPlaces::new(sizes.handlers_max, MemoryBudget::new(sizes.handlers_memory_max_bytes)),
+            handlers: HandlerPlaces::new(
+                sizes.handlers_max,
+                MemoryBudget::new(sizes.handlers_memory_max_bytes),
+            ),
             steps: StepPlaces::new(sizes.steps_max, MemoryBudget::new(sizes.steps_memory_max_bytes)),
             describes: HandlerPlaces::new(DESCRIBES_MAX, MemoryBudget::new(describes_memory)),
         }))

@@ -51,7 +51,11 @@ impl State {
         }
     }
 
-    pub(super) fn step(context: &GuestContext, limits: &Arc<GuestLimits>, budget: &Arc<MemoryBudget>) -> Self {
+    pub(super) fn step(
+        context: &GuestContext,
+        limits: &Arc<GuestLimits>,
+        budget: &Arc<MemoryBudget>,
+    ) -> Self {
         let output = Output::new(context.run_id.clone(), context.logs.clone(), limits);
         State {
             wasi: virtual_wasi::for_steps(&output, limits),
@@ -73,7 +77,12 @@ impl State {
         }
     }
 
-    fn bare(output: Arc<Output>, cpu_max_ms: u64, limits: &Arc<GuestLimits>, budget: &Arc<MemoryBudget>) -> Self {
+    fn bare(
+        output: Arc<Output>,
+        cpu_max_ms: u64,
+        limits: &Arc<GuestLimits>,
+        budget: &Arc<MemoryBudget>,
+    ) -> Self {
         State {
             wasi: WasiCtx::builder().build(),
             table: ResourceTable::new(),

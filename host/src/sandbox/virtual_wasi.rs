@@ -82,7 +82,12 @@ impl HostMonotonicClock for VirtualTime {
 }
 
 /// What the handler instance of `run` sees.
-pub(super) fn for_handler(run: &RunId, time: &VirtualTime, output: &Arc<Output>, limits: &GuestLimits) -> WasiCtx {
+pub(super) fn for_handler(
+    run: &RunId,
+    time: &VirtualTime,
+    output: &Arc<Output>,
+    limits: &GuestLimits,
+) -> WasiCtx {
     let seed = |purpose| seed(run, purpose);
     let mut insecure_seed = [0; 16];
     insecure_seed.copy_from_slice(&seed("insecure-seed")[..16]);

@@ -42,7 +42,11 @@ async fn an_event_that_comes_before_the_wait_is_buffered_and_consumed_by_the_fir
 #[tokio::test]
 async fn an_event_that_is_sent_twice_is_two_and_each_is_consumed_once_in_order_of_arrival() {
     let server = Server::start().await;
-    server.run_script("o-1", &script([wait_event("first"), json!({ "repeat": { "times": 6, "lines": [wait_event("go")] } })]))
+    server
+        .run_script(
+            "o-1",
+            &script([wait_event("first"), json!({ "repeat": { "times": 6, "lines": [wait_event("go")] } })]),
+        )
         .await;
     for payload in [json!(1), json!(1), json!(2), json!(null), json!(2), json!(3)] {
         server.event("o-1", "go", &payload).await.expect(202);

@@ -53,7 +53,10 @@ async fn the_bytes_that_are_active_already_are_200_and_no_new_version() {
     for field in ["taskName", "version", "digest", "sizeBytes", "compiledInMs", "createdAt", "manifest"] {
         assert_eq!(again[field], first[field], "{field}");
     }
-    assert_eq!(server.get("/admin/v1/modules/scenario/versions").await.expect(200).as_array().unwrap().len(), 1);
+    assert_eq!(
+        server.get("/admin/v1/modules/scenario/versions").await.expect(200).as_array().unwrap().len(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,11 @@ async fn raw_request(server: &Server, bytes: &[u8]) -> String {
     drop(stream.write_all(bytes).await);
     drop(stream.shutdown().await);
     let mut answer = Vec::new();
-    drop(timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await.expect("it answers or closes"));
+    drop(
+        timeout(Duration::from_secs(30), stream.read_to_end(&mut answer))
+            .await
+            .expect("it answers or closes"),
+    );
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -82,9 +86,15 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
         ("an event that is not UTF-8", post("/api/v1/events/%ff/%fe")),
         ("an event with a long name", post(&format!("/api/v1/events/a/{long}"))),
         ("an event without a name", post("/api/v1/events/a/")),
-        ("a number that no number holds", start(r#"{"executionId":"n","taskName":"nobody","payload":1e999}"#)),
+        (
+            "a number that no number holds",
+            start(r#"{"executionId":"n","taskName":"nobody","payload":1e999}"#),
+        ),
         ("a number for scenario", start(r#"{"executionId":"n","taskName":"scenario","payload":1e999}"#)),
-        ("a deep number for scenario", start(r#"{"executionId":"n","taskName":"scenario","payload":{"script":[-1e999]}}"#)),
+        (
+            "a deep number for scenario",
+            start(r#"{"executionId":"n","taskName":"scenario","payload":{"script":[-1e999]}}"#),
+        ),
         ("a long number", start(format!(r#"{{"taskName":"scenario","payload":{}}}"#, "9".repeat(100_000)))),
         ("a lone surrogate in an id", start(r#"{"executionId":"\ud800","taskName":"nobody"}"#)),
         ("a lone surrogate in a payload", start(r#"{"taskName":"scenario","payload":"\ud800"}"#)),
@@ -115,7 +125,8 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
             b"POST /api/v1/executions HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n{}".to_vec()
         }),
         ("two lengths", {
-            b"POST /api/v1/executions HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}".to_vec()
+            b"POST /api/v1/executions HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"
+                .to_vec()
         }),
         ("a huge length", {
             b"POST /api/v1/executions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 18446744073709551615\r\n\r\n{}".to_vec()
@@ -129,7 +140,10 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
         ("huge headers", request("GET /api/v1/stats", &[("x-long", &very_long)], b"")),
         ("many headers", request("GET /api/v1/stats", &vec![("x-many", "x"); 1_000], b"")),
         ("a header that is not ASCII", request("GET /api/v1/stats", &[("x-name", "\u{e9}\u{1f980}")], b"")),
-        ("a content type that is not ASCII", request("POST /api/v1/executions", &[("content-type", "\u{e9}")], b"{}")),
+        (
+            "a content type that is not ASCII",
+            request("POST /api/v1/executions", &[("content-type", "\u{e9}")], b"{}"),
+        ),
         ("a compressed body", {
             request("POST /api/v1/executions", &[json[0], ("content-encoding", "gzip")], b"\x1f\x8b\x08")
         }),
@@ -155,7 +169,10 @@ fn table() -> Vec<(&'static str, Vec<u8>)> {
             b"PUT /admin/v1/modules/task HTTP/1.1\r\nhost: a\r\ncontent-type: application/wasm\r\ncontent-length: 1000000\r\n\r\n\0asm".to_vec()
         }),
         ("an activation of nonsense", post("/admin/v1/modules/scenario/versions/%ff/activate")),
-        ("an activation of too much", post("/admin/v1/modules/scenario/versions/99999999999999999999/activate")),
+        (
+            "an activation of too much",
+            post("/admin/v1/modules/scenario/versions/99999999999999999999/activate"),
+        ),
         ("an activation below zero", post("/admin/v1/modules/scenario/versions/-1/activate")),
         ("a removal under a name that is not UTF-8", request("DELETE /admin/v1/modules/%ff", &[], b"")),
     ]
@@ -182,7 +199,8 @@ async fn nothing_that_a_client_sends_makes_a_500_and_nothing_of_it_leaves_a_trac
         // What is not HTTP is refused below the routes, without a body.
         if status >= 400 && !body.is_empty() {
             assert!(head.to_lowercase().contains("content-type: application/json"), "{what}: {answer}");
-            let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error} in {body}"));
+            let body: Value =
+                serde_json::from_str(body).unwrap_or_else(|error| panic!("{what}: {error} in {body}"));
             assert!(body["error"].as_str().is_some_and(|error| error.len() > 10), "{what}: {body}");
             assert!(body["code"].is_string(), "{what}: {body}");
         }

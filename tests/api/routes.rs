@@ -5,7 +5,8 @@ use crate::harness::*;
 #[tokio::test]
 async fn an_unknown_route_is_404_with_an_error_body() {
     let server = Server::empty().await;
-    for path in ["/", "/api", "/api/v1", "/api/v2/executions", "/api/v1/executions/o/nonsense", "/admin/v1/nonsense"]
+    for path in
+        ["/", "/api", "/api/v1", "/api/v2/executions", "/api/v1/executions/o/nonsense", "/admin/v1/nonsense"]
     {
         for method in ["GET", "POST", "DELETE", "PUT", "PATCH"] {
             // The user interface may live at the root.
@@ -49,8 +50,10 @@ async fn a_wrong_method_is_405_with_an_error_body_and_names_the_right_ones() {
 async fn both_admin_prefixes_answer_alike() {
     let server = Server::start().await;
     for path in ["/modules", "/modules/scenario", "/modules/scenario/versions", "/modules/nobody"] {
-        let (old, new) =
-            (server.get(&format!("/admin/v1{path}")).await, server.get(&format!("/zart/admin/v1{path}")).await);
+        let (old, new) = (
+            server.get(&format!("/admin/v1{path}")).await,
+            server.get(&format!("/zart/admin/v1{path}")).await,
+        );
         assert_eq!((old.status, old.text), (new.status, new.text), "{path}");
     }
 }

@@ -42,7 +42,8 @@ async fn a_new_start_answers_201_with_the_execution_and_its_ids() {
 async fn an_id_is_made_where_it_is_left_out() {
     let server = Server::start().await;
     let mut ids = Vec::new();
-    for body in [json!({ "taskName": "raw" }), json!({ "executionId": null, "taskName": "raw", "payload": null })]
+    for body in
+        [json!({ "taskName": "raw" }), json!({ "executionId": null, "taskName": "raw", "payload": null })]
     {
         let started = server.post_json(PATH, &body).await.expect(201);
         let id = started["executionId"].as_str().unwrap().to_owned();
@@ -143,7 +144,8 @@ async fn a_payload_that_the_schema_refuses_is_422_names_the_pointer_and_leaves_n
 async fn an_id_has_1_to_255_printable_characters() {
     let server = Server::start().await;
     let long = "ä".repeat(255);
-    for good in ["1", &long, "with space", "a/b?c#d%e&f", "50% off_\"quoted\"", "日本語 🦀", "..", "null"] {
+    for good in ["1", &long, "with space", "a/b?c#d%e&f", "50% off_\"quoted\"", "日本語 🦀", "..", "null"]
+    {
         let answer = server.start(good, "raw", &Value::Null).await;
         assert_eq!(answer.expect(201)["executionId"], good);
         let location = answer.header("location").unwrap().to_owned();

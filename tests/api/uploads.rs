@@ -46,13 +46,17 @@ async fn a_component_without_an_export_is_told_which_one() {
 async fn a_component_that_wants_what_the_host_does_not_give_is_told_what() {
     let server = Server::start().await;
     for (import, words) in [
-        (r#"(import "acme:billing/charge@1.2.3" (instance (export "charge" (func))))"#, "acme:billing/charge"),
+        (
+            r#"(import "acme:billing/charge@1.2.3" (instance (export "charge" (func))))"#,
+            "acme:billing/charge",
+        ),
         (r#"(import "wasi:http/outgoing-handler@0.2.0" (instance))"#, "wasi:http/outgoing-handler"),
         (r#"(import "wasi:cli/environment@0.3.0" (instance))"#, "wasi:cli/environment@0.3.0"),
         (r#"(import "stepbox:task/durable@9.0.0" (instance))"#, "stepbox:task/durable@9.0.0"),
         (r#"(import "env" (func))"#, "env"),
     ] {
-        let message = refused(&server, guests::wat(&format!("(component {import})")), "forbidden_import").await;
+        let message =
+            refused(&server, guests::wat(&format!("(component {import})")), "forbidden_import").await;
         assert_contains(&message, &[words]);
     }
 }
@@ -101,7 +105,9 @@ async fn a_manifest_that_does_not_parse_is_told_by_field() {
 #[tokio::test]
 async fn a_payload_schema_that_is_no_schema_is_told() {
     let server = Server::start().await;
-    for schema in [r#"{"type":"nonsense"}"#, r##"{"$ref":"https://example.com/schema"}"##, r#"{"pattern":"("}"#] {
+    for schema in
+        [r#"{"type":"nonsense"}"#, r##"{"$ref":"https://example.com/schema"}"##, r#"{"pattern":"("}"#]
+    {
         let manifest = format!(r#"{{"stepbox":"0.1.0","task":{{"payload":{schema}}}}}"#);
         let answer = server.upload("scenario", guests::raw_that_describes(&manifest)).await;
         assert_contains(&answer.any_error(422), &["payload"]);
@@ -123,7 +129,10 @@ async fn a_module_that_cannot_describe_itself_is_told_why() {
     ] {
         let answer = server.upload("scenario", guests::raw_that_describes(text)).await;
         assert_contains(&answer.any_error(422), &[words]);
-        assert_eq!(answer.json()["code"], if text == "!huge" { answer.json()["code"].clone() } else { json!("describe_failed") });
+        assert_eq!(
+            answer.json()["code"],
+            if text == "!huge" { answer.json()["code"].clone() } else { json!("describe_failed") }
+        );
     }
     assert_eq!(server.get("/admin/v1/modules/scenario").await.expect(200)["version"], 1);
 }

@@ -21,9 +21,18 @@ fn built() -> &'static Path {
     BUILT.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        cargo.args(["build", "--quiet", "--target", "wasm32-wasip2", "--profile", PROFILE, "--lib", "--examples"]);
+        cargo.args([
+            "build",
+            "--quiet",
+            "--target",
+            "wasm32-wasip2",
+            "--profile",
+            PROFILE,
+            "--lib",
+            "--examples",
+        ]);
         cargo.args(["--package", "test-guests"]);
-        EXAMPLES.iter().for_each(|example| drop(cargo.args(["--package", example])));
+        cargo.args(EXAMPLES.iter().flat_map(|example| ["--package", example]));
         cargo.arg("--target-dir").arg(target_dir());
         // What the outer cargo was told is not for these.
         for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {

@@ -27,8 +27,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server with its data, and what it has logged. Derefs to a [`Client`] of it.
 ///
-/// Dropping it kills the process, and fails the test if anything was logged as an error that the
-/// test did not expect.
+/// Dropping it kills the process, and fails the test if it logged an error or panicked.
 pub struct Server {
     client: Client,
     process: Option<Child>,
@@ -37,14 +36,12 @@ pub struct Server {
     logs: Arc<Mutex<Vec<LogLine>>>,
     /// Threads that read the output of the process; they end with it.
     readers: Vec<std::thread::JoinHandle<()>>,
-    errors_expected: Vec<&'static str>,
 }
 
 /// How a server is started.
 #[derive(Clone, Default)]
 pub struct Setup {
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
 }
 
 /// A line that the server wrote to stderr.
@@ -81,11 +78,6 @@ impl Setup {
         self
     }
 
-    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
-        self.environment.push((name.to_owned(), value.to_string()));
-        self
-    }
-
     /// A server with the tasks `scenario` and `raw`.
     pub async fn start(self) -> Server {
         let data = Arc::new(new_folder());
@@ -96,11 +88,6 @@ impl Setup {
     /// A server that has nothing yet.
     pub async fn start_empty(self) -> Server {
         Server::begin(self, Arc::new(new_folder()))
-    }
-
-    /// A server over data that is there.
-    pub fn start_over(self, data: Arc<TempDir>) -> Server {
-        Server::begin(self, data)
     }
 
     fn spawn(&self, data: &Path) -> Child {
@@ -116,8 +103,7 @@ impl Setup {
     fn command(&self, data: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stepbox"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(&self.arguments);
-        command.env("STEPBOX_LOG", "info").env("STEPBOX_LOG_FORMAT", "json");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(["--log", "info", "--log-format", "json"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -146,7 +132,6 @@ impl Server {
             setup,
             logs: Arc::default(),
             readers: Vec::new(),
-            errors_expected: Vec::new(),
         };
         server.run();
         server
@@ -194,7 +179,12 @@ impl Server {
         let mut process = self.process.take().expect("it runs");
         process.kill().expect("it can be killed");
         let status = process.wait().expect("it can be waited for");
-        assert_eq!(status.signal(), Some(9), "it had ended by itself: {status}; its log:\n{}", self.log_text());
+        assert_eq!(
+            status.signal(),
+            Some(9),
+            "it had ended by itself: {status}; its log:\n{}",
+            self.log_text()
+        );
         self.readers.drain(..).for_each(|reader| drop(reader.join()));
         self
     }
@@ -247,11 +237,6 @@ impl Server {
         (output.status, String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// The test is about an error: lines with `text` in them are no reason to fail.
-    pub fn expect_errors(&mut self, text: &'static str) {
-        self.errors_expected.push(text);
-    }
-
     pub fn logs(&self) -> Vec<LogLine> {
         self.logs.lock().unwrap().clone()
     }
@@ -277,18 +262,25 @@ impl Server {
     /// Comes back when an attempt of `execution` has begun, as `tag attempt`.
     pub async fn until_effect(&self, execution: &str, effect: &str) {
         let what = format!("{execution} has begun {effect}");
-        until(&what, async || self.effects_of(execution), |effects| effects.iter().any(|e| e == effect)).await;
+        until(&what, async || self.effects_of(execution), |effects| effects.iter().any(|e| e == effect))
+            .await;
+    }
+
+    /// The lines that guests of `execution` wrote and that begin with `word`, without it.
+    pub fn written(&self, execution: &str, word: &str) -> Vec<String> {
+        let run = format!("\"run\":\"{execution}:run:");
+        let logs = self.logs.lock().unwrap();
+        let lines = logs.iter().filter(|line| line.text.contains(&run));
+        lines.filter_map(|line| line.message.strip_prefix(word)).map(|rest| rest.trim().to_owned()).collect()
     }
 
     fn unexpected_errors(&self) -> Vec<String> {
         let errors = self.logs().into_iter().filter(|line| {
-            // A panic writes no JSON.
-            line.level == "ERROR" || (line.level.is_empty() && line.text.contains("panicked"))
+            // What a guest calls an error is none of the host's, and a panic writes no JSON.
+            (line.level == "ERROR" && line.message.is_empty())
+                || (line.level.is_empty() && line.text.contains("panicked"))
         });
-        errors
-            .map(|line| line.text)
-            .filter(|text| !self.errors_expected.iter().any(|expected| text.contains(expected)))
-            .collect()
+        errors.map(|line| line.text).collect()
     }
 }
 
@@ -312,8 +304,9 @@ impl LogLine {
     fn read(text: &str) -> LogLine {
         let json: Value = serde_json::from_str(text).unwrap_or_default();
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let message = match &json["fields"]["message"] {
-            Value::String(message) => message.clone(),
+        let is_guest = json["target"] == "guest";
+        let message = match &json["message"] {
+            Value::String(message) if is_guest => message.clone(),
             _ => String::new(),
         };
         LogLine { level: word(&json["level"]), text: text.to_owned(), message }

@@ -59,6 +59,9 @@ impl Guest for Raw {
         if let Some(step) = payload["claim"].as_str() {
             return Err(failure(None, Some(step.to_owned())));
         }
+        if payload["spin"] == true {
+            spin();
+        }
         if let Some(ms) = payload["sleep"].as_u64() {
             durable::sleep("nap", ms);
         }
@@ -84,6 +87,7 @@ impl Guest for Raw {
                 retryable: false,
                 retry_after_ms: None,
             }),
+            "spin" => spin(),
             "attempt" => Ok(attempt.to_string()),
             _ => Ok("null".to_owned()),
         }
@@ -101,6 +105,7 @@ fn made(call: &Value) -> Result<String, Failure> {
         "step" => step(call),
         "capture" => durable::capture(&text("name"), &text("value")),
         "wait-event" => durable::wait_event(&text("name"), Some(1)),
+        "wait-for-ever" => durable::wait_event(&text("name"), None),
         "sleep" => {
             durable::sleep(&text("name"), 1);
             Ok("null".to_owned())

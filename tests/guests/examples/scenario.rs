@@ -35,24 +35,52 @@ enum Line {
     /// `charge::outcome(..)`: value, own error, failure.
     Outcome(StepLine),
     /// The lines so many times, one after the other.
-    Repeat { times: u32, lines: Vec<Line> },
-    Sleep { name: String, ms: u64 },
-    SleepUntil { name: String, at_ms: u64 },
-    WaitEvent { event: String, timeout_ms: Option<u64> },
+    Repeat {
+        times: u32,
+        lines: Vec<Line>,
+    },
+    Sleep {
+        name: String,
+        ms: u64,
+    },
+    SleepUntil {
+        name: String,
+        at_ms: u64,
+    },
+    WaitEvent {
+        event: String,
+        timeout_ms: Option<u64>,
+    },
     /// Waits for events until one has `"last": true`; the result has all of them.
-    WaitUntilLast { event: String },
-    Capture { name: String, value: Value },
+    WaitUntilLast {
+        event: String,
+    },
+    Capture {
+        name: String,
+        value: Value,
+    },
     /// Captures a random number that is drawn anew on each call.
-    CaptureRandom { name: String },
-    Schedule { name: String },
+    CaptureRandom {
+        name: String,
+    },
+    Schedule {
+        name: String,
+    },
     Now,
     Random,
     Elapsed,
     Context,
     /// The mark that tells versions of this guest apart.
     Variant,
-    Print { text: String },
-    Fail { message: String, details: Option<Value> },
+    Print {
+        text: String,
+    },
+    /// Prints what the handler sees of time and chance, each time that it comes by.
+    Tell,
+    Fail {
+        message: String,
+        details: Option<Value>,
+    },
     Do(Do),
 }
 
@@ -89,27 +117,52 @@ struct RetryLine {
 enum Do {
     Return(Value),
     /// Answers with the attempt and the nonce of the effect line, after `ms`.
-    Effect { ms: u64 },
-    Fail { message: String, fatal: bool, retry_after_ms: Option<u64> },
+    Effect {
+        ms: u64,
+    },
+    Fail {
+        message: String,
+        fatal: bool,
+        retry_after_ms: Option<u64>,
+    },
     /// In the step's own words: an error with a code.
-    OwnError { code: u32, may_pass: bool },
-    Panic { message: String },
+    OwnError {
+        code: u32,
+        may_pass: bool,
+    },
+    Panic {
+        message: String,
+    },
     Spin,
     Recurse,
-    Allocate { bytes: u64 },
-    Exit { code: i32 },
+    Allocate {
+        bytes: u64,
+    },
+    Exit {
+        code: i32,
+    },
     /// Sleeps in the way of the operating system.
-    ReallySleep { ms: u64 },
+    ReallySleep {
+        ms: u64,
+    },
     /// A text of that length.
-    Huge { bytes: u64 },
-    Flood { lines: u32 },
+    Huge {
+        bytes: u64,
+    },
+    Flood {
+        lines: u32,
+    },
     /// A durable call.
     CallSleep,
     WhatTimeItIs,
     Random,
     Environment,
-    ReadFile { path: String },
-    Connect { address: String },
+    ReadFile {
+        path: String,
+    },
+    Connect {
+        address: String,
+    },
 }
 
 /// The step's own error, which the handler gets back as it was.
@@ -227,6 +280,10 @@ fn play(lines: &[Line], begun: Instant, results: &mut Vec<Value>) -> Result<(), 
             Line::Variant => json!(variant()),
             Line::Print { text } => {
                 println!("{text}");
+                Value::Null
+            }
+            Line::Tell => {
+                println!("told {} {} {}", now_ms(), random(), begun.elapsed().as_nanos());
                 Value::Null
             }
             Line::Fail { message, details: Some(details) } => {

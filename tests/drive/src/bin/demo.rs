@@ -23,7 +23,7 @@ struct Args {
 }
 
 /// The host tells when an attempt of a step begins, and when its outcome is on disk.
-const LOG: &str = "warn,step=debug";
+const LOG: &str = "warn,steps=debug";
 
 const REPORT: &str = "report-of-our-own-lockfile";
 const ORDER: &str = "order-1001";
@@ -68,7 +68,8 @@ async fn main() -> anyhow::Result<()> {
 
     say("4. Wait until half of the report is done");
     while completed(&host, REPORT).len() < packages / 2 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        ensure!(client.execution(REPORT).await?["status"] == "running", "the report ended too soon");
+        tokio::time::sleep(Duration::from_millis(500)).await;
         show(&host, &client).await?;
     }
 
@@ -134,10 +135,9 @@ async fn show(host: &Host, client: &Client) -> anyhow::Result<()> {
 fn completed(host: &Host, execution: &str) -> BTreeMap<String, u64> {
     let run = format!("{execution}:run:0");
     let lines = host.log(|line| {
-        let fields = &line["fields"];
         let matches =
-            line["target"] == "step" && fields["message"] == "completed" && fields["run"] == run.as_str();
-        matches.then(|| Some((fields["step"].as_str()?.to_owned(), fields["attempt"].as_u64()?)))?
+            line["target"] == "steps" && line["message"] == "completed" && line["run"] == run.as_str();
+        matches.then(|| Some((line["step"].as_str()?.to_owned(), line["attempt"].as_u64()?)))?
     });
     lines.into_iter().collect()
 }
@@ -146,10 +146,8 @@ fn completed(host: &Host, execution: &str) -> BTreeMap<String, u64> {
 fn begun(host: &Host, execution: &str) -> Vec<String> {
     let run = format!("{execution}:run:0");
     host.log(|line| {
-        let fields = &line["fields"];
-        let matches =
-            line["target"] == "step" && fields["message"] == "begins" && fields["run"] == run.as_str();
-        matches.then(|| fields["step"].as_str().map(str::to_owned))?
+        let matches = line["target"] == "steps" && line["message"] == "begins" && line["run"] == run.as_str();
+        matches.then(|| line["step"].as_str().map(str::to_owned))?
     })
 }
 

@@ -1,0 +1,7 @@
+//! What happens to a run, seen from outside.
+
+mod deadlines;
+mod determinism;
+mod retries;
+mod steps;
+mod waiting;

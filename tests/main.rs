@@ -1,0 +1,21 @@
+//! The product from outside: the real binary, real HTTP, real components.
+//!
+//! | folder | claims |
+//! |---|---|
+//! | `api` | every sentence of the HTTP contract, by resource |
+//! | `engine` | what happens to a run: steps, retries, deadlines, waits, replays |
+//! | `crash` | what survives `kill -9`, and how the host stops |
+//! | `sandbox` | that no guest hurts its host or its neighbours |
+//! | `examples` | that the examples do what their pages say |
+//! | `tidy` | the architecture, read from the sources |
+//!
+//! `harness` starts servers and speaks to them; `guests` is the package of the test guests.
+
+mod harness;
+
+mod api;
+mod crash;
+mod engine;
+mod examples;
+mod sandbox;
+mod tidy;

@@ -5,8 +5,10 @@ use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
+    GuestLimits,
     limits::LimitHit,
     output::{Output, cut, printable},
+    state::State,
     values,
 };
 
@@ -81,7 +83,8 @@ impl Fault {
 }
 
 /// What a fault means, in words for whoever wrote the guest.
-pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, output: &Output) -> Ending {
+pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, state: &State) -> Ending {
+    let output = &state.output;
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::EndHandler => Ending::Ended,
@@ -100,7 +103,7 @@ pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, output: 
         };
         return over_limit(format!("{doing} was stopped: {hit}{hint}"), error);
     }
-    if let Some(limit) = limit_of_wasmtime(error) {
+    if let Some(limit) = limit_of_wasmtime(error, &state.limits) {
         return over_limit(format!("{doing} was stopped: {limit}"), error);
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -131,15 +134,17 @@ fn trapped(message: String, error: &wasmtime::Error) -> Ending {
 }
 
 /// Limits that wasmtime keeps for us without a type of their own for the error.
-fn limit_of_wasmtime(error: &wasmtime::Error) -> Option<String> {
+fn limit_of_wasmtime(error: &wasmtime::Error, limits: &GuestLimits) -> Option<String> {
     let text = error.root_cause().to_string();
     if text.contains("fuel allocated for hostcalls has been exhausted") {
-        return Some("it passed far more data in one call than one value may have".to_owned());
+        let max_bytes = limits.value_max_bytes;
+        return Some(format!("it passed far more data in one call than the {max_bytes} bytes of one value"));
     }
     if text.contains("handle limit exceeded") {
-        return Some(
-            "it holds more host resources (streams, pollables, …) at once than an instance may".to_owned(),
-        );
+        let max = limits.handles_max;
+        return Some(format!(
+            "it holds more host resources (streams, pollables, …) than the {max} that an instance may have"
+        ));
     }
     let known = [
         "memory minimum size of",
@@ -158,8 +163,8 @@ fn describe(trap: Trap, output: &Output) -> String {
         },
         Trap::StackOverflow => "trapped: its call stack is used up (endless recursion?)".to_owned(),
         Trap::MemoryOutOfBounds => {
-            "trapped: it reached out of the bounds of its memory (also what endless recursion with large \
-             locals looks like)"
+            "trapped: it reached out of the bounds of its memory (so does a stack that overflows: endless \
+             recursion with large locals)"
                 .to_owned()
         }
         other => {

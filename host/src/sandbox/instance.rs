@@ -49,7 +49,7 @@ impl Guest for Module {
                 }
             }
             Ok(Err(failure)) => GuestExit::Returned(Err(failure_from_guest(failure, limits))),
-            Err(fault) => match ending(&fault, Doing::Handler, &store.data().output) {
+            Err(fault) => match ending(&fault, Doing::Handler, store.data()) {
                 Ending::Ended => GuestExit::Ended,
                 Ending::Unavailable(why) => GuestExit::Unavailable(why),
                 Ending::Failed(failure) => GuestExit::Failed(failure),
@@ -84,7 +84,7 @@ impl Module {
                 instance.call_describe(&mut store).await.map_err(Fault::in_call)
             })
             .await;
-        described.map_err(|fault| ending(&fault, Doing::Describe, &store.data().output))
+        described.map_err(|fault| ending(&fault, Doing::Describe, store.data()))
     }
 }
 
@@ -197,7 +197,7 @@ impl StepInstance {
 }
 
 fn failed_exit(fault: &Fault, function: &str, state: &State) -> StepExit {
-    match ending(fault, Doing::Step(function), &state.output) {
+    match ending(fault, Doing::Step(function), state) {
         Ending::Failed(failure) => StepExit::Failed(attempt_failure(failure)),
         Ending::Unavailable(why) => StepExit::Unavailable(why),
         // No call of a step is answered so.

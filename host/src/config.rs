@@ -11,7 +11,12 @@ use stepbox_domain::run::Policy;
 use crate::{
     engine::EngineConfig,
     sandbox::{Compiler, SandboxConfig},
+    store::sqlite::StoreConfig,
 };
+
+/// Lists and details that are read at the same time; others queue. A reader is a thread and 16 MB
+/// of cache at most.
+const READERS: u32 = 4;
 
 /// How a host is set up.
 #[derive(Args, Clone, Debug)]
@@ -109,6 +114,10 @@ impl Config {
             parked_max: self.parked_max as usize,
             park_max: Duration::from_millis(self.park_max_ms),
         }
+    }
+
+    pub fn store(&self) -> StoreConfig {
+        StoreConfig { data_dir: self.data.clone(), readers: READERS }
     }
 
     /// The sandbox's own defaults, made wide enough for what is let in here.

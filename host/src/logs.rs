@@ -21,7 +21,7 @@ pub fn init(config: &LogConfig) -> anyhow::Result<()> {
         .log_internal_errors(false);
     let done = match config.format {
         LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => lines.json().try_init(),
     };
     done.map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))
 }

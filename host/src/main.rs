@@ -54,6 +54,6 @@ fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("stepbox").build()?;
     let done = runtime.block_on(work);
     // What still blocks a thread then, such as a read of machine code, is not waited for.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_background();
     done
 }

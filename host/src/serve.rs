@@ -15,7 +15,7 @@ use crate::{
     engine::{Engine, clock::Clock, loader::StoredModules},
     logs::GuestLogs,
     sandbox::{Compiler, Sandbox},
-    store::{self, Store},
+    store::sqlite,
 };
 
 /// Serves until a signal says stop. Errors: it could not start, in one sentence.
@@ -24,8 +24,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     // First, since it is what most often fails. Who connects before all is ready waits.
     let (listener, address) = bind(&config.listen).await?;
-    let store = open_store(&config).await?;
-    let sandbox = Sandbox::new(config.sandbox(Compiler::Child { exe: this_program()? }))?;
+    // Its sentence has its cause in it.
+    let store = sqlite::open(&config.store()).await.map_err(anyhow::Error::msg)?;
+    let sandbox = Sandbox::new(config.sandbox(Compiler::Child { exe: this_program()? }))
+        .context("the sandbox cannot be set up")?;
     let loader = Arc::new(StoredModules { sandbox, store: store.clone() });
     let engine = Engine::new(store.clone(), loader, Arc::new(GuestLogs), Clock::system(), config.engine());
     engine.begin().await.context("the store cannot be read")?;
@@ -64,10 +66,6 @@ async fn bind(listen: &str) -> anyhow::Result<(TcpListener, SocketAddr)> {
         .with_context(|| format!("cannot listen on {listen} (choose another address with --listen)"))?;
     let address = listener.local_addr()?;
     Ok((listener, address))
-}
-
-async fn open_store(_config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(store::memory::Memory::new()))
 }
 
 /// To be started as a child for compiling. On Linux by a path that stays good when the file is

@@ -204,9 +204,13 @@ impl LiveRun {
             };
             let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
             if let Reply::Go { attempt, deadline } = reply {
+                tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "begins");
                 let outcome = self.attempt(&call, attempt, deadline).await?;
                 let input = Input::AttemptEnded { place: &place, attempt, outcome, options: &call.options };
                 reply = self.take(input).await.map_err(|Gone| EndHandler)?;
+                let completed = matches!(reply, Reply::Recorded { outcome: Ok(_), .. });
+                let ended = if completed { "completed" } else { "failed" };
+                tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "{ended}");
             }
             match reply {
                 Reply::Recorded { outcome, at } => return Ok(Answer { outcome, now: at }),

@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     hash::{Hash, Hasher},
     io::{self, Read as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -27,12 +27,20 @@ pub(super) struct Cache {
     next_scratch: AtomicU64,
 }
 
+/// Why there is no compiled module.
+pub(super) enum NotLoaded {
+    Absent,
+    /// As it was written, but it does not go with this engine, and why.
+    Unfit(String),
+}
+
 const SCRATCH: &str = "scratch-";
 
 impl Cache {
     /// Opens the folder, makes it if need be, and clears out what is of no use any more.
     pub(super) fn open(dir: &Path, engine: &Engine) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         let cache = Cache { dir: dir.to_owned(), key: key(engine), next_scratch: AtomicU64::new(0) };
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
@@ -73,23 +81,18 @@ impl Cache {
     }
 
     /// The compiled module, if its machine code is there and as it was written.
-    pub(super) fn load(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
+    pub(super) fn load(&self, engine: &Engine, digest: &Digest) -> Result<Component, NotLoaded> {
         let path = self.code_path(digest);
-        let expected = fs::read_to_string(self.hash_path(digest)).ok()?;
+        let Ok(expected) = fs::read_to_string(self.hash_path(digest)) else { return Err(NotLoaded::Absent) };
         match hash_of(&path) {
-            Ok(hash) if hash == expected => {}
+            Ok(hash) if hash == expected => {
+                map_machine_code(engine, &path).map_err(|error| NotLoaded::Unfit(format!("{error:#}")))
+            }
             Ok(_) => {
                 tracing::warn!(path = %path.display(), "machine code is damaged and will be made anew");
-                return None;
+                Err(NotLoaded::Absent)
             }
-            Err(_) => return None,
-        }
-        match map_machine_code(engine, &path) {
-            Ok(component) => Some(component),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), "machine code does not fit and will be made anew: {error:#}");
-                None
-            }
+            Err(_) => Err(NotLoaded::Absent),
         }
     }
 

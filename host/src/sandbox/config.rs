@@ -116,7 +116,8 @@ pub struct PoolSizes {
     /// Step instances. Apart from the handlers, which hold their place while they wait for one.
     pub steps_max: u32,
     /// Linear memory of all handler instances together. Beyond it there are no more instances
-    /// for now, and one that grows is ended and called again later.
+    /// for now, and one that grows is ended and called again later. Half of what there is, and
+    /// the same for steps: what guests have of it is more than what they touch.
     pub handlers_memory_max_bytes: usize,
     /// Linear memory of all step instances together. Beyond it attempts fail, to be retried.
     pub steps_memory_max_bytes: usize,
@@ -124,13 +125,26 @@ pub struct PoolSizes {
 
 impl Default for PoolSizes {
     fn default() -> Self {
+        let half_the_memory = memory_of_this_host() / 2;
         PoolSizes {
             handlers_max: 4_000,
             steps_max: 1_000,
-            handlers_memory_max_bytes: 8 << 30,
-            steps_memory_max_bytes: 8 << 30,
+            handlers_memory_max_bytes: half_the_memory,
+            steps_memory_max_bytes: half_the_memory,
         }
     }
+}
+
+/// What the machine has, or the container if that has less; 4 GiB where neither says.
+fn memory_of_this_host() -> usize {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        total.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+    });
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<usize>().ok());
+    machine.into_iter().chain(container).min().unwrap_or(4 << 30)
 }
 
 impl SandboxConfig {

@@ -7,6 +7,7 @@ use wasmtime_wasi::I32Exit;
 use super::{
     limits::LimitHit,
     output::{Output, cut, printable},
+    values,
 };
 
 /// What a host call answers to end the guest there and then; found again in the error that
@@ -70,6 +71,9 @@ pub(super) fn ending(error: &wasmtime::Error, doing: Doing<'_>, output: &Output)
         };
     }
     if let Some(hit) = error.downcast_ref::<LimitHit>() {
+        if let LimitHit::HostMemory { .. } = hit {
+            return Ending::Unavailable(format!("{doing} has no room now: {hit}"));
+        }
         let hint = match (hit, doing) {
             (LimitHit::Cpu { .. }, Doing::Handler) => {
                 "; put computing into steps, and note that a handler's clock stands still between two calls"
@@ -90,7 +94,12 @@ pub(super) fn ending(error: &wasmtime::Error, doing: Doing<'_>, output: &Output)
     if error.is::<PoolConcurrencyLimitError>() || error.is::<std::io::Error>() {
         return Ending::Unavailable(format!("no instance could be made: {error:#}"));
     }
-    trapped(format!("{doing} trapped: {}", printable(&error.root_cause().to_string())), error)
+    let cause = error.root_cause().to_string();
+    if cause.starts_with("invalid utf-8 sequence") || cause.starts_with("incomplete utf-8") {
+        let message = format!("{doing} passed a text that is not UTF-8: {cause}");
+        return Ending::Failed(values::misuse(message).with_backtrace(backtrace(error)));
+    }
+    trapped(format!("{doing} trapped: {}", printable(&cause)), error)
 }
 
 fn over_limit(message: String, error: &wasmtime::Error) -> Ending {

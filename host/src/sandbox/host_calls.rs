@@ -181,7 +181,8 @@ fn step_call(
             "step \"{name}\": the function \"{said}\" must have 1 to 200 characters"
         )));
     }
-    let input = json_from_guest(input, &format!("the input of step \"{name}\""), handler.value_max_bytes)?;
+    let input =
+        json_from_guest(input, format_args!("the input of step \"{name}\""), handler.value_max_bytes)?;
     Ok(StepCall { name, function, input, options: domain_options(options) })
 }
 
@@ -191,7 +192,8 @@ fn capture_call(
     value: String,
 ) -> std::result::Result<(StepName, Json), Failure> {
     let name = step_name(name)?;
-    let value = json_from_guest(value, &format!("the value of capture \"{name}\""), handler.value_max_bytes)?;
+    let value =
+        json_from_guest(value, format_args!("the value of capture \"{name}\""), handler.value_max_bytes)?;
     Ok((name, value))
 }
 

@@ -170,16 +170,3 @@ fn interface_item(engine: &Engine, name: &str, item: &ComponentItem) -> Interfac
     };
     InterfaceItem { name: name.to_owned(), functions }
 }
-
-/// What a module said of itself, as far as the host relies on it.
-pub(super) fn read_manifest(text: &str) -> Result<Manifest, Rejected> {
-    let manifest = Manifest::parse(text)?;
-    if let Some(schema) = &manifest.task.payload
-        && let Err(error) = jsonschema::draft202012::new(schema)
-    {
-        let reason =
-            format!("it is not a JSON Schema that this host can use: {}", cut(&error.to_string(), 500));
-        return Err(ManifestError::BadValue { field: "/task/payload".to_owned(), reason }.into());
-    }
-    Ok(manifest)
-}

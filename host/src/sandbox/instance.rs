@@ -153,8 +153,8 @@ impl Steps {
                 self.runtime.steps.rest(&self.idle, instance);
                 match outcome {
                     Ok(output) => {
-                        let what = format!("the result of {}", Doing::Step(function));
-                        match json_from_guest(output, &what, limits.value_max_bytes) {
+                        let what = format_args!("the result of {}", Doing::Step(function));
+                        match json_from_guest(output, what, limits.value_max_bytes) {
                             Ok(output) => StepExit::Completed(output),
                             // The next attempt would return the same.
                             Err(failure) => StepExit::Failed(attempt_failure(failure).not_retryable()),
@@ -169,7 +169,13 @@ impl Steps {
                     )),
                 }
             }
-            Err(error) => failed_exit(&error, function, instance.store.data()),
+            Err(error) => match failed_exit(&error, function, instance.store.data()) {
+                // It has run in part, so it counts as an attempt.
+                StepExit::Unavailable(why) => {
+                    StepExit::Failed(AttemptFailure::new(FailureKind::OverLimit, why))
+                }
+                exit => exit,
+            },
         }
     }
 }

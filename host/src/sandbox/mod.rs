@@ -28,6 +28,8 @@ mod virtual_wasi;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

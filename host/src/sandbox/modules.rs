@@ -8,17 +8,18 @@ use std::{
 };
 
 use anyhow::Context as _;
-use stepbox_domain::{Digest, Json, manifest::ManifestError};
+use stepbox_domain::{Digest, Json, Manifest, manifest::ManifestError};
 use tokio::sync::OnceCell;
 use wasmtime::component::Component;
 
 use super::{
     Guest, Inspected, Rejected, SandboxConfig,
-    cache::Cache,
+    cache::{Cache, NotLoaded},
     compile::{CompileError, CompileService},
     ending::Ending,
-    inspect::{self, looks_like_a_component, read_manifest},
+    inspect::{self, looks_like_a_component},
     instance::Module,
+    output::printable,
     runtime::Runtime,
 };
 
@@ -88,13 +89,8 @@ impl Sandbox {
     async fn inspect_as(&self, digest: &Digest, component: &[u8]) -> Result<Inspected, Rejected> {
         let prepared = self.prepared(digest, async || Ok(component.to_vec())).await?;
         let text = self.description(&prepared.module).await?;
-        let (manifest_text, manifest) = tokio::task::spawn_blocking(move || {
-            let manifest = read_manifest(&text)?;
-            let text = Json::parse(text).map_err(|error| ManifestError::NotJson(error.to_string()))?;
-            Ok::<_, Rejected>((text, manifest))
-        })
-        .await
-        .map_err(|panic| Rejected::Unavailable { reason: panic.to_string() })??;
+        let manifest = Manifest::parse(&text)?;
+        let manifest_text = Json::parse(text).map_err(|error| ManifestError::NotJson(error.to_string()))?;
         Ok(Inspected {
             digest: digest.clone(),
             size_bytes: component.len(),
@@ -157,6 +153,12 @@ impl Sandbox {
         self.cache.forget(digest);
     }
 
+    /// How many modules are ready to run.
+    #[cfg(test)]
+    pub(super) fn loaded(&self) -> usize {
+        self.modules().len()
+    }
+
     async fn prepared(
         &self,
         digest: &Digest,
@@ -177,14 +179,20 @@ impl Sandbox {
         fetch: impl AsyncFnOnce() -> Result<Vec<u8>, String>,
     ) -> Result<Prepared, NotPrepared> {
         let (component, compiled_in) = match self.cached(digest).await {
-            Some(component) => (component, Duration::ZERO),
-            None => {
+            Ok(component) => (component, Duration::ZERO),
+            Err(_) => {
                 let bytes = fetch().await.map_err(NotPrepared::Fetch)?;
                 let start = Instant::now();
                 self.compile(digest, &bytes).await?;
                 let compiled_in = start.elapsed();
-                let component = self.cached(digest).await.ok_or_else(|| Rejected::Unavailable {
-                    reason: "the machine code that was just made cannot be read".to_owned(),
+                let component = self.cached(digest).await.map_err(|error| match error {
+                    // It fits this compiler, so what does not fit is what it asks of the pool.
+                    NotLoaded::Unfit(reason) => Rejected::DoesNotCompile {
+                        reason: format!("it asks for more than an instance may have: {}", printable(&reason)),
+                    },
+                    NotLoaded::Absent => Rejected::Unavailable {
+                        reason: "the machine code that was just made cannot be read".to_owned(),
+                    },
                 })?;
                 (component, compiled_in)
             }
@@ -193,10 +201,12 @@ impl Sandbox {
         Ok(Prepared { module, component, compiled_in })
     }
 
-    async fn cached(&self, digest: &Digest) -> Option<Component> {
+    async fn cached(&self, digest: &Digest) -> Result<Component, NotLoaded> {
         let (cache, engine, digest) = (self.cache.clone(), self.runtime.engine.clone(), digest.clone());
         // Reads tens of MB for a large guest.
-        tokio::task::spawn_blocking(move || cache.load(&engine, &digest)).await.ok().flatten()
+        tokio::task::spawn_blocking(move || cache.load(&engine, &digest))
+            .await
+            .unwrap_or_else(|panic| Err(NotLoaded::Unfit(panic.to_string())))
     }
 
     async fn compile(&self, digest: &Digest, component: &[u8]) -> Result<(), Rejected> {

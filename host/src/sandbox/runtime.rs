@@ -48,6 +48,7 @@ impl Runtime {
             "the sandbox cannot reserve the address space for its instances; a smaller pool may do",
         )?;
         start_ticker(&engine);
+        warn_of_too_few_mappings(config);
 
         let step_linker = linker(&engine)?;
         let mut handler_linker = linker(&engine)?;
@@ -129,6 +130,8 @@ fn pool(config: &SandboxConfig) -> InstanceAllocationStrategy {
         .max_core_instances_per_component(limits.core_instances_max)
         .max_memories_per_component(4)
         .max_tables_per_component(8)
+        .max_memories_per_module(4)
+        .max_tables_per_module(8)
         .max_memory_size(limits.memory_max_bytes)
         .table_elements(limits.table_max_elements)
         // Kept for good by every place that was ever used: a little saves page faults, a MiB
@@ -138,6 +141,27 @@ fn pool(config: &SandboxConfig) -> InstanceAllocationStrategy {
         .pagemap_scan(Enabled::Auto);
     InstanceAllocationStrategy::Pooling(pool)
 }
+
+/// Running out of mappings fails any allocation of the process, not just the one of an instance.
+fn warn_of_too_few_mappings(config: &SandboxConfig) {
+    let places = u64::from(config.pool.handlers_max + config.pool.steps_max + DESCRIBES_MAX);
+    let needed = places * MAPPINGS_FOR_A_PLACE + MAPPINGS_OF_THE_HOST;
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    if let Some(limit) = limit.and_then(|text| text.trim().parse::<u64>().ok())
+        && limit < needed
+    {
+        tracing::warn!(
+            limit,
+            needed,
+            "with all instances in use this process may run out of memory mappings: raise the kernel's \
+             vm.max_map_count, or make the pool smaller"
+        );
+    }
+}
+
+/// A live instance takes 6, the guard pages of its stack 2.
+const MAPPINGS_FOR_A_PLACE: u64 = 8;
+const MAPPINGS_OF_THE_HOST: u64 = 4_000;
 
 /// All of WASI 0.2 but HTTP, and the durable calls.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {

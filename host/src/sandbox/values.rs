@@ -1,5 +1,7 @@
 //! Values that cross between guest and host, checked on the way in.
 
+use std::fmt::Display;
+
 use stepbox_domain::{
     Failure, FailureKind, Json, StepKey,
     retry::RetryPolicy,
@@ -17,7 +19,7 @@ pub(super) fn misuse(message: impl Into<String>) -> Failure {
 }
 
 /// A JSON text that a guest gave us. `what` begins the sentence where it is not one.
-pub(super) fn json_from_guest(text: String, what: &str, max_bytes: usize) -> Result<Json, Failure> {
+pub(super) fn json_from_guest(text: String, what: impl Display, max_bytes: usize) -> Result<Json, Failure> {
     if text.len() > max_bytes {
         let message = format!(
             "{what} has {} bytes; a value may have {max_bytes} bytes: keep large data elsewhere and pass a \

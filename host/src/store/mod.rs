@@ -5,6 +5,18 @@
 //! transaction or not at all; what was answered `Ok` is on disk.
 
 pub mod memory;
+pub mod sqlite;
+
+mod checkpoint;
+mod codec;
+mod failures;
+mod group_commit;
+mod lock;
+mod queries;
+mod schema;
+
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 use stepbox_domain::{
@@ -134,6 +146,7 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+#[derive(Clone, Debug)]
 pub struct NewExecution {
     pub id: ExecutionId,
     pub task: TaskName,
@@ -147,6 +160,7 @@ pub struct NewExecution {
     pub claim: bool,
 }
 
+#[derive(Clone, Debug, PartialEq)]
 pub enum Creation {
     /// It is new. `claimed` where that was asked for.
     New { execution: ExecutionView, run: RunKey, claimed: Option<Claimed> },
@@ -157,7 +171,7 @@ pub enum Creation {
 }
 
 /// A run that is ours, with all that is needed to go on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Claimed {
     pub claim: Claim,
     pub facts: RunFacts,
@@ -218,6 +232,7 @@ pub enum Standing {
     },
 }
 
+#[derive(Clone, Debug, PartialEq)]
 pub enum Cancel {
     /// It is cancelled now. The run that stood under it.
     Cancelled(RunKey),
@@ -225,6 +240,7 @@ pub enum Cancel {
     NoSuchExecution,
 }
 
+#[derive(Clone, Debug, PartialEq)]
 pub enum EventAdded {
     /// Stored. `awaited`: the run stands at a wait for just this event, and this one will
     /// answer it.
@@ -246,6 +262,7 @@ pub struct Unfinished {
     pub waiting: bool,
 }
 
+#[derive(Clone, Debug)]
 pub struct NewVersion {
     pub task: TaskName,
     pub digest: Digest,
@@ -256,12 +273,14 @@ pub struct NewVersion {
     pub now: Timestamp,
 }
 
+#[derive(Clone, Debug, PartialEq)]
 pub enum VersionAdded {
     New(VersionView),
     /// The active version has these bytes already.
     Same(VersionView),
 }
 
+#[derive(Clone, Debug, PartialEq)]
 pub enum Removal {
     Removed,
     NoSuchModule,

@@ -1,0 +1,172 @@
+;; The component around a test's core module: everything of `wit/task.wit`, and as much of WASI as
+;; the tests call. The memory and the module itself are filled in.
+(component
+  (import "stepbox:task/types@0.1.0" (instance $types
+    (type $kind' (enum "error" "exhausted" "timed-out" "trapped" "over-limit" "cancelled" "diverged"
+      "unsupported" "misuse"))
+    (export "failure-kind" (type $kind (eq $kind')))
+    (type $failure' (record (field "kind" $kind) (field "message" string) (field "details" (option string))
+      (field "step" (option string)) (field "attempt" (option u32))))
+    (export "failure" (type (eq $failure')))
+    (type $step-error' (record (field "message" string) (field "details" (option string))
+      (field "retryable" bool) (field "retry-after-ms" (option u64))))
+    (export "step-error" (type (eq $step-error')))
+    (type $retry' (record (field "attempts-max" u32) (field "delay-first-ms" u64) (field "growth-percent" u32)
+      (field "delay-max-ms" u64) (field "jitter" bool)))
+    (export "retry-policy" (type $retry (eq $retry')))
+    (type $scope' (enum "all-attempts" "per-attempt"))
+    (export "timeout-scope" (type $scope (eq $scope')))
+    (type $options' (record (field "retry" (option $retry)) (field "timeout-ms" (option u64))
+      (field "timeout-scope" $scope)))
+    (export "step-options" (type (eq $options')))
+    (type $context' (record (field "execution-id" string) (field "run-id" string) (field "run-index" u32)
+      (field "task-name" string) (field "module-version" u32) (field "started-at-ms" u64)))
+    (export "task-context" (type (eq $context')))
+    (type $level' (enum "trace" "debug" "info" "warn" "error"))
+    (export "log-level" (type (eq $level')))))
+  (alias export $types "failure" (type $failure))
+  (alias export $types "step-error" (type $step-error))
+  (alias export $types "step-options" (type $step-options))
+  (alias export $types "task-context" (type $task-context))
+  (alias export $types "log-level" (type $log-level))
+
+  (import "stepbox:task/durable@0.1.0" (instance $durable
+    (export "failure" (type $failure' (eq $failure)))
+    (export "step-options" (type $options' (eq $step-options)))
+    (export "task-context" (type $context' (eq $task-context)))
+    (export "log-level" (type $level' (eq $log-level)))
+    (type $heard (result string (error $failure')))
+    (export "step" (func (param "name" string) (param "function" string) (param "input" string)
+      (param "options" $options') (result $heard)))
+    (export "schedule" (func (param "name" string) (param "function" string) (param "input" string)
+      (param "options" $options') (result $heard)))
+    (export "wait-all" (func (param "keys" (list string)) (result (result (list $heard) (error $failure')))))
+    (export "wait-any" (func (param "keys" (list string))
+      (result (result (tuple u32 $heard) (error $failure')))))
+    (export "sleep" (func (param "name" string) (param "duration-ms" u64)))
+    (export "sleep-until" (func (param "name" string) (param "at-ms" u64)))
+    (export "wait-event" (func (param "event" string) (param "timeout-ms" (option u64)) (result $heard)))
+    (export "capture" (func (param "name" string) (param "value" string) (result $heard)))
+    (export "start-execution" (func (param "name" string) (param "task" string)
+      (param "execution-id" (option string)) (param "payload" string) (result $heard)))
+    (export "wait-execution" (func (param "execution-id" string) (param "timeout-ms" (option u64))
+      (result $heard)))
+    (export "context" (func (result $context')))
+    (export "log" (func (param "level" $level') (param "target" string) (param "message" string)))))
+
+  (import "wasi:io/error@0.2.6" (instance $error (export "error" (type (sub resource)))))
+  (alias export $error "error" (type $io-error))
+  (import "wasi:io/poll@0.2.6" (instance $poll
+    (export "pollable" (type $pollable (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:io/streams@0.2.6" (instance $streams
+    (export "error" (type $error' (eq $io-error)))
+    (type $stream-error' (variant (case "last-operation-failed" (own $error')) (case "closed")))
+    (export "stream-error" (type $stream-error (eq $stream-error')))
+    (export "output-stream" (type $output (sub resource)))
+    (export "[method]output-stream.blocking-write-and-flush" (func (param "self" (borrow $output))
+      (param "contents" (list u8)) (result (result (error $stream-error)))))))
+  (alias export $streams "output-stream" (type $output-stream))
+  (import "wasi:clocks/wall-clock@0.2.6" (instance $wall-clock
+    (type $datetime' (record (field "seconds" u64) (field "nanoseconds" u32)))
+    (export "datetime" (type $datetime (eq $datetime')))
+    (export "now" (func (result $datetime)))))
+  (import "wasi:clocks/monotonic-clock@0.2.6" (instance $monotonic-clock
+    (export "pollable" (type $pollable' (eq $pollable)))
+    (export "now" (func (result u64)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $pollable'))))
+    (export "subscribe-instant" (func (param "when" u64) (result (own $pollable'))))))
+  (import "wasi:random/random@0.2.6" (instance $random
+    (export "get-random-u64" (func (result u64)))
+    (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+  (import "wasi:random/insecure@0.2.6" (instance $insecure
+    (export "get-insecure-random-u64" (func (result u64)))))
+  (import "wasi:random/insecure-seed@0.2.6" (instance $insecure-seed
+    (export "insecure-seed" (func (result (tuple u64 u64))))))
+  (import "wasi:cli/exit@0.2.6" (instance $exit (export "exit" (func (param "status" (result))))))
+  (import "wasi:cli/environment@0.2.6" (instance $environment
+    (export "get-environment" (func (result (list (tuple string string)))))))
+  (import "wasi:cli/stdout@0.2.6" (instance $stdout
+    (export "output-stream" (type $output' (eq $output-stream)))
+    (export "get-stdout" (func (result (own $output'))))))
+  (import "wasi:cli/stderr@0.2.6" (instance $stderr
+    (export "output-stream" (type $output' (eq $output-stream)))
+    (export "get-stderr" (func (result (own $output'))))))
+
+  ;; The memory has an instance of its own, so that there is one when the imports are lowered.
+  (core module $env-module
+    (memory (export "memory") {memory})
+    (global $heap (mut i32) (i32.const 131072))
+    (func (export "realloc") (param i32 i32 i32) (param $len i32) (result i32) (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+      (global.set $heap (i32.add (local.get $at) (local.get $len)))
+      (if (i32.gt_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536)))
+        (then (drop (memory.grow
+          (i32.add (i32.const 1) (i32.div_u (local.get $len) (i32.const 65536)))))))
+      (local.get $at)))
+  (core instance $env (instantiate $env-module))
+  (alias core export $env "memory" (core memory $memory))
+  (alias core export $env "realloc" (core func $realloc))
+
+  (core func $step (canon lower (func $durable "step") (memory $memory) (realloc $realloc)))
+  (core func $schedule (canon lower (func $durable "schedule") (memory $memory) (realloc $realloc)))
+  (core func $wait-all (canon lower (func $durable "wait-all") (memory $memory) (realloc $realloc)))
+  (core func $wait-any (canon lower (func $durable "wait-any") (memory $memory) (realloc $realloc)))
+  (core func $sleep (canon lower (func $durable "sleep") (memory $memory)))
+  (core func $sleep-until (canon lower (func $durable "sleep-until") (memory $memory)))
+  (core func $wait-event (canon lower (func $durable "wait-event") (memory $memory) (realloc $realloc)))
+  (core func $capture (canon lower (func $durable "capture") (memory $memory) (realloc $realloc)))
+  (core func $start-execution
+    (canon lower (func $durable "start-execution") (memory $memory) (realloc $realloc)))
+  (core func $wait-execution
+    (canon lower (func $durable "wait-execution") (memory $memory) (realloc $realloc)))
+  (core func $context (canon lower (func $durable "context") (memory $memory) (realloc $realloc)))
+  (core func $log (canon lower (func $durable "log") (memory $memory)))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $write
+    (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory)))
+  (core func $now (canon lower (func $wall-clock "now") (memory $memory)))
+  (core func $mono (canon lower (func $monotonic-clock "now")))
+  (core func $subscribe (canon lower (func $monotonic-clock "subscribe-duration")))
+  (core func $subscribe-instant (canon lower (func $monotonic-clock "subscribe-instant")))
+  (core func $random (canon lower (func $random "get-random-u64")))
+  (core func $random-bytes
+    (canon lower (func $random "get-random-bytes") (memory $memory) (realloc $realloc)))
+  (core func $insecure (canon lower (func $insecure "get-insecure-random-u64")))
+  (core func $seed (canon lower (func $insecure-seed "insecure-seed") (memory $memory)))
+  (core func $exit (canon lower (func $exit "exit")))
+  (core func $env-vars
+    (canon lower (func $environment "get-environment") (memory $memory) (realloc $realloc)))
+  (core func $stdout (canon lower (func $stdout "get-stdout")))
+  (core func $stderr (canon lower (func $stderr "get-stderr")))
+
+  (core module $main-module
+    {main})
+  (core instance $main (instantiate $main-module
+    (with "env" (instance $env))
+    (with "host" (instance
+      (export "step" (func $step)) (export "schedule" (func $schedule))
+      (export "wait-all" (func $wait-all)) (export "wait-any" (func $wait-any))
+      (export "sleep" (func $sleep)) (export "sleep-until" (func $sleep-until))
+      (export "wait-event" (func $wait-event)) (export "capture" (func $capture))
+      (export "start-execution" (func $start-execution)) (export "wait-execution" (func $wait-execution))
+      (export "context" (func $context)) (export "log" (func $log))
+      (export "block" (func $block)) (export "write" (func $write))
+      (export "now" (func $now)) (export "mono" (func $mono))
+      (export "subscribe" (func $subscribe)) (export "subscribe-instant" (func $subscribe-instant))
+      (export "random" (func $random)) (export "random-bytes" (func $random-bytes))
+      (export "insecure" (func $insecure)) (export "seed" (func $seed))
+      (export "exit" (func $exit)) (export "env-vars" (func $env-vars))
+      (export "stdout" (func $stdout)) (export "stderr" (func $stderr))))))
+
+  (func (export "describe") (result string)
+    (canon lift (core func $main "describe") (memory $memory)))
+  (func (export "run") (param "payload" string) (result (result string (error $failure)))
+    (canon lift (core func $main "run") (memory $memory) (realloc $realloc)))
+  (func (export "run-step") (param "function" string) (param "input" string) (param "attempt" u32)
+    (result (result string (error $step-error)))
+    (canon lift (core func $main "run-step") (memory $memory) (realloc $realloc)))
+  (func (export "on-failure") (param "payload" string) (param "failure" $failure)
+    (result (result string (error $failure)))
+    (canon lift (core func $main "on-failure") (memory $memory) (realloc $realloc))))

@@ -1,0 +1,14 @@
+//! What the sandbox promises, proved at its edge with guests in WebAssembly text.
+
+mod cache;
+mod compile;
+mod determinism;
+mod handler;
+mod hostile;
+mod places;
+mod steps;
+mod uploads;
+
+use stepbox_domain::Digest;
+
+use super::{testing::*, *};

@@ -1,0 +1,73 @@
+//! When the write-ahead log is brought into the database.
+//!
+//! Left to itself SQLite does that inside of the commit that makes the log too long, and that
+//! commit takes up to sixty times as long as the others. So it is done beside the writer, on a
+//! connection of its own, which stops nobody. The log can only start over, though, when all of
+//! it has been brought over at a moment when nobody writes; so once it has grown, the writer
+//! itself does the little that is left, between two commits.
+
+use std::time::Duration;
+
+use sqlx::{ConnectOptions, Row as _, sqlite::SqliteConnectOptions};
+use tokio::sync::{mpsc, oneshot};
+
+use super::StoreError;
+use super::group_commit::Message;
+use super::queries::Connection;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// From this many pages of log on (32 MB) it is made to start over.
+const LOG_PAGES_MAX: i64 = 8_000;
+/// So many pages are little enough for the writer to do.
+const REST_PAGES_MAX: i64 = 400;
+/// A busy writer adds to the log while it is brought over: so often is the rest tried again.
+const PASSES_MAX: u32 = 4;
+
+/// Works until the writer is gone.
+pub(super) async fn run(options: SqliteConnectOptions, writer: mpsc::WeakUnboundedSender<Message>) {
+    let mut connection: Option<Connection> = None;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let Some(writer) = writer.upgrade() else { return };
+        match round(&mut connection, &options, &writer).await {
+            Ok(()) => {}
+            Err(error) => {
+                connection = None;
+                tracing::warn!(%error, "the write-ahead log could not be brought into the database");
+            }
+        }
+    }
+}
+
+async fn round(
+    connection: &mut Option<Connection>,
+    options: &SqliteConnectOptions,
+    writer: &mpsc::UnboundedSender<Message>,
+) -> Result<(), StoreError> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(options.connect().await?),
+    };
+    for _ in 0..PASSES_MAX {
+        let (log, done) = passive(connection).await?;
+        if log < LOG_PAGES_MAX {
+            return Ok(());
+        }
+        if log - done <= REST_PAGES_MAX {
+            break;
+        }
+    }
+    let (done, wait) = oneshot::channel();
+    if writer.send(Message::Checkpoint(done)).is_ok() {
+        // An error means that the writer is gone, and with it the need.
+        let _ = wait.await;
+    }
+    Ok(())
+}
+
+/// Brings over what can be without stopping anybody: how many pages the log has, and how many of
+/// them have been brought over.
+async fn passive(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
+    let row = sqlx::query("pragma wal_checkpoint(passive)").fetch_one(connection).await?;
+    Ok((row.try_get(1)?, row.try_get(2)?))
+}

@@ -1,0 +1,331 @@
+//! Many verbs, one transaction, one fsync.
+//!
+//! One task owns the one connection that writes. It takes whatever has been asked of it by the
+//! time that the last transaction is on disk, does it all in the next one, and answers when that
+//! is on disk too. Nobody waits for company: a verb that comes alone goes alone.
+//!
+//! Within a batch the verbs are done kind by kind (see [`phases`]), not in the order of their
+//! arrival: none of them has been answered yet, so nobody can have relied on another order.
+//! Within a kind the order is kept.
+
+use sqlx::{ConnectOptions, Connection as _, sqlite::SqliteConnectOptions};
+use stepbox_domain::{ExecutionId, TaskName, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use super::lock::DirectoryLock;
+use super::queries::{
+    Connection, cancels,
+    claims::{self, Hold},
+    commits::{self, Encoded},
+    events::{self, NewEvent},
+    executions::{self, Known},
+    modules, runs,
+};
+use super::{
+    Cancel, Creation, EventAdded, NewExecution, NewVersion, Removal, RunKey, StoreError, Unfinished,
+    VersionAdded, VersionView,
+};
+
+/// So many verbs go into one transaction at most: the first of them waits for the last.
+const BATCH_MAX: usize = 1024;
+
+/// What can be asked of the writer.
+pub(super) enum Verb {
+    Create(NewExecution),
+    Claim { run: RunKey, now: Timestamp },
+    Commit(Encoded),
+    Cancel { execution: ExecutionId, by: Option<String>, now: Timestamp },
+    AddEvent(NewEvent),
+    Recover,
+    AddVersion(NewVersion),
+    ActivateVersion { task: TaskName, version: u32 },
+    RemoveModule(TaskName),
+    Ping,
+}
+
+/// What came of it.
+pub(super) enum Outcome {
+    Created(Box<Creation>),
+    Claimed(Option<Hold>),
+    Committed,
+    Cancelled(Cancel),
+    EventAdded(EventAdded),
+    Recovered(Vec<Unfinished>),
+    VersionAdded(VersionAdded),
+    VersionActivated(Option<VersionView>),
+    ModuleRemoved(Removal),
+    Written,
+}
+
+impl Outcome {
+    fn of_start(creation: Creation) -> Self {
+        Outcome::Created(Box::new(creation))
+    }
+}
+
+type Answer = Result<Outcome, StoreError>;
+
+pub(super) enum Message {
+    Ask(Verb, oneshot::Sender<Answer>),
+    /// Brings the rest of the write-ahead log into the database, so that it starts over.
+    Checkpoint(oneshot::Sender<()>),
+    /// Writes what is queued, closes the database and ends the writer.
+    Close(oneshot::Sender<()>),
+    /// Runs this on the writing connection, as it is.
+    #[cfg(test)]
+    Sql(&'static str, oneshot::Sender<()>),
+}
+
+/// The writing end of the store.
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// None after a failure: the next batch opens a new one.
+    connection: Option<Connection>,
+    known: Known,
+    /// Held as long as anything may be written.
+    _lock: DirectoryLock,
+}
+
+impl Writer {
+    pub(super) fn new(
+        options: SqliteConnectOptions,
+        connection: Connection,
+        known: Known,
+        lock: DirectoryLock,
+    ) -> Self {
+        Writer { options, connection: Some(connection), known, _lock: lock }
+    }
+
+    /// Works until it is closed, or until nobody is left who could ask.
+    pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
+        while let Some(first) = queue.recv().await {
+            let mut verbs = Vec::new();
+            let mut answers = Vec::new();
+            let mut then = None;
+            let mut next = Some(first);
+            while let Some(message) = next {
+                match message {
+                    Message::Ask(verb, answer) => {
+                        verbs.push(verb);
+                        answers.push(answer);
+                    }
+                    other => {
+                        then = Some(other);
+                        break;
+                    }
+                }
+                next = if verbs.len() < BATCH_MAX { queue.try_recv().ok() } else { None };
+            }
+            for (answer, outcome) in answers.into_iter().zip(self.write(verbs).await) {
+                // Nobody is there to hear it: the verb was done all the same.
+                let _ = answer.send(outcome);
+            }
+            match then {
+                Some(Message::Checkpoint(done)) => {
+                    self.checkpoint().await;
+                    let _ = done.send(());
+                }
+                Some(Message::Close(done)) => {
+                    self.close().await;
+                    let _ = done.send(());
+                    return;
+                }
+                #[cfg(test)]
+                Some(Message::Sql(sql, done)) => {
+                    if let Ok(connection) = self.connection().await {
+                        sqlx::raw_sql(sql).execute(connection).await.expect(sql);
+                    }
+                    let _ = done.send(());
+                }
+                Some(Message::Ask(..)) | None => {}
+            }
+        }
+    }
+
+    /// Does all of `verbs`, as one transaction if it can be done.
+    async fn write(&mut self, verbs: Vec<Verb>) -> Vec<Answer> {
+        if verbs.is_empty() {
+            return Vec::new();
+        }
+        let all: Vec<&Verb> = verbs.iter().collect();
+        match self.attempt(&all).await {
+            Ok(answers) => answers,
+            // One of them is the culprit, and the others shall not suffer for it.
+            Err(StoreError::Corrupt(_)) if verbs.len() > 1 => {
+                let mut answers = Vec::with_capacity(verbs.len());
+                for verb in &verbs {
+                    let answer = self.attempt(&[verb]).await;
+                    answers.push(answer.and_then(|mut answers| {
+                        answers.pop().unwrap_or_else(|| Err(StoreError::Corrupt("no answer".to_owned())))
+                    }));
+                }
+                answers
+            }
+            Err(error) => verbs.iter().map(|_| Err(error.again())).collect(),
+        }
+    }
+
+    /// One transaction. After an error nothing of it is there.
+    async fn attempt(&mut self, verbs: &[&Verb]) -> Result<Vec<Answer>, StoreError> {
+        self.connection().await?;
+        let Writer { connection: Some(connection), known, .. } = self else {
+            return Err(StoreError::Unavailable("it is closed".to_owned()));
+        };
+        let done = transaction(connection, known, verbs).await;
+        if let Err(error) = &done {
+            tracing::error!(%error, verbs = verbs.len(), "a write failed; nothing of it was kept");
+            // Closing rolls back whatever is open, and what comes next starts afresh.
+            if let Some(connection) = self.connection.take()
+                && let Err(error) = connection.close().await
+            {
+                tracing::warn!(%error, "the failed connection did not close in good order");
+            }
+        }
+        done
+    }
+
+    async fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    async fn checkpoint(&mut self) {
+        let Ok(connection) = self.connection().await else { return };
+        if let Err(error) = sqlx::query("pragma wal_checkpoint(passive)").execute(connection).await {
+            tracing::warn!(%error, "the write-ahead log could not be brought into the database");
+        }
+    }
+
+    async fn close(mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        let checkpoint = sqlx::query("pragma wal_checkpoint(truncate)").execute(&mut connection).await;
+        if let Err(error) = checkpoint.map(|_| ()).and(connection.close().await) {
+            tracing::warn!(%error, "the database did not close in good order; the next start will repair it");
+        }
+    }
+}
+
+async fn transaction(
+    connection: &mut Connection,
+    known: &mut Known,
+    verbs: &[&Verb],
+) -> Result<Vec<Answer>, StoreError> {
+    match verbs {
+        // What comes most often alone goes to the disk in one round trip.
+        [Verb::Commit(commit)] if commits::can_be_alone(commit) => {
+            let answer = commits::commit_alone(connection, commit).await;
+            match answer {
+                Ok(()) => Ok(vec![Ok(Outcome::Committed)]),
+                Err(StoreError::ClaimLost) => Ok(vec![Err(StoreError::ClaimLost)]),
+                Err(error) => Err(error),
+            }
+        }
+        [Verb::Create(start)] => {
+            let created = executions::create(connection, known, &[start], true).await?;
+            Ok(created.into_iter().map(|created| created.map(Outcome::of_start)).collect())
+        }
+        _ => {
+            sqlx::query("begin immediate").execute(&mut *connection).await?;
+            let answers = phases(connection, known, verbs).await?;
+            sqlx::query("commit").execute(connection).await?;
+            Ok(answers)
+        }
+    }
+}
+
+/// Everything in one transaction that is open. What ends or frees a run comes before what is
+/// sent to it or takes hold of it, so that a claim that follows a release closely finds it free.
+async fn phases(
+    connection: &mut Connection,
+    known: &mut Known,
+    verbs: &[&Verb],
+) -> Result<Vec<Answer>, StoreError> {
+    let mut answers = Answers(verbs.iter().map(|_| None).collect());
+
+    for (place, verb) in verbs.iter().enumerate() {
+        let outcome = match verb {
+            Verb::Recover => Outcome::Recovered(runs::recover(connection).await?),
+            Verb::AddVersion(new) => Outcome::VersionAdded(modules::add_version(connection, new).await?),
+            Verb::ActivateVersion { task, version } => {
+                Outcome::VersionActivated(modules::activate_version(connection, task, *version).await?)
+            }
+            Verb::RemoveModule(task) => Outcome::ModuleRemoved(modules::remove(connection, task).await?),
+            Verb::Cancel { execution, by, now } => {
+                Outcome::Cancelled(cancels::cancel(connection, execution, by.as_deref(), *now).await?)
+            }
+            Verb::Ping => {
+                sqlx::query("update pulse set beats = beats + 1").execute(&mut *connection).await?;
+                Outcome::Written
+            }
+            _ => continue,
+        };
+        answers.put(place, Ok(outcome));
+    }
+
+    let (places, starts) = pick(verbs, |verb| match verb {
+        Verb::Create(new) => Some(new),
+        _ => None,
+    });
+    if !starts.is_empty() {
+        for (place, created) in
+            places.into_iter().zip(executions::create(connection, known, &starts, false).await?)
+        {
+            answers.put(place, created.map(Outcome::of_start));
+        }
+    }
+
+    let (places, commits) = pick(verbs, |verb| match verb {
+        Verb::Commit(commit) => Some(commit),
+        _ => None,
+    });
+    if !commits.is_empty() {
+        for (place, committed) in places.into_iter().zip(commits::commit(connection, &commits).await?) {
+            answers.put(place, committed.map(|()| Outcome::Committed));
+        }
+    }
+
+    let (places, sent) = pick(verbs, |verb| match verb {
+        Verb::AddEvent(event) => Some(event),
+        _ => None,
+    });
+    if !sent.is_empty() {
+        for (place, added) in places.into_iter().zip(events::add(connection, &sent).await?) {
+            answers.put(place, Ok(Outcome::EventAdded(added)));
+        }
+    }
+
+    let (places, wanted) = pick(verbs, |verb| match verb {
+        Verb::Claim { run, now } => Some((*run, *now)),
+        _ => None,
+    });
+    if !wanted.is_empty() {
+        let mut holds = claims::claim(connection, &wanted).await?;
+        for (place, (run, _)) in places.into_iter().zip(wanted) {
+            // Who asks second for the same run finds it taken.
+            answers.put(place, Ok(Outcome::Claimed(holds.remove(&run))));
+        }
+    }
+    answers.complete()
+}
+
+/// The verbs of one kind, and their places in the batch.
+fn pick<'a, T>(verbs: &[&'a Verb], kind: impl Fn(&'a Verb) -> Option<T>) -> (Vec<usize>, Vec<T>) {
+    verbs.iter().enumerate().filter_map(|(place, verb)| Some((place, kind(verb)?))).unzip()
+}
+
+/// The answers of a batch, as they come.
+struct Answers(Vec<Option<Answer>>);
+
+impl Answers {
+    fn put(&mut self, place: usize, answer: Answer) {
+        self.0[place] = Some(answer);
+    }
+
+    fn complete(self) -> Result<Vec<Answer>, StoreError> {
+        let complete: Option<Vec<Answer>> = self.0.into_iter().collect();
+        complete.ok_or_else(|| StoreError::Corrupt("a verb was passed over".to_owned()))
+    }
+}

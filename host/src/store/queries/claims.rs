@@ -1,0 +1,123 @@
+//! Taking hold of runs.
+
+use std::collections::HashMap;
+
+use sqlx::Row as _;
+use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
+
+use super::{
+    Connection, Row, runs,
+    statement::{Value, execute_all, fetch_all, wide},
+};
+use crate::store::{Claim, Claimed, Epoch, RunKey, StoreError, codec};
+
+/// A hold that was given; what there is to know of the run is read afterwards.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hold {
+    pub claim: Claim,
+    pub crashes: u32,
+}
+
+/// Takes hold of those of `wanted` that are neither over nor held, once if they are in it twice.
+pub(crate) async fn claim(
+    connection: &mut Connection,
+    wanted: &[(RunKey, Timestamp)],
+) -> Result<HashMap<RunKey, Hold>, StoreError> {
+    let rows: Vec<[Value; 2]> = wanted.iter().map(|(run, now)| [run.0.into(), now.as_ms().into()]).collect();
+    let statements = wide(&rows, |values| {
+        // A claim that was left behind counts as a crash when the journal is as long as it was
+        // when it was given.
+        format!(
+            "with w (run_key, now_ms) as ({values})
+             update runs
+                set claim_epoch = claim_epoch + 1,
+                    claim_state = 'held',
+                    crashes = case when claim_state = 'abandoned' and claim_records = {JOURNAL_LENGTH}
+                                   then crashes + 1 else 0 end,
+                    claim_records = {JOURNAL_LENGTH},
+                    status = 'running',
+                    started_ms = coalesce(started_ms, w.now_ms)
+               from w
+              where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
+             returning runs.run_key, claim_epoch, crashes"
+        )
+    });
+    let mut holds = HashMap::new();
+    for row in fetch_all(connection, statements).await? {
+        let run = RunKey(row.try_get("run_key")?);
+        let epoch = Epoch(row.try_get("claim_epoch")?);
+        let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
+        holds.insert(run, Hold { claim: Claim { run, epoch }, crashes });
+    }
+    let first_time: Vec<[Value; 1]> = holds
+        .values()
+        .filter(|hold| hold.claim.epoch == Epoch(1))
+        .map(|hold| [hold.claim.run.0.into()])
+        .collect();
+    let statements = wide(&first_time, |values| {
+        format!(
+            "with w (run_key) as ({values})
+             update executions set status = 'running'
+              where execution_key in (select r.execution_key from w join runs r on r.run_key = w.run_key)
+                and status = 'scheduled'"
+        )
+    });
+    execute_all(connection, statements).await?;
+    Ok(holds)
+}
+
+/// How many records the run has.
+const JOURNAL_LENGTH: &str =
+    "(select coalesce(max(number) + 1, 0) from records where records.run_key = runs.run_key)";
+
+/// All that is needed to go on with a run that we hold; none when the hold has ended meanwhile.
+pub(crate) async fn read_claimed(
+    connection: &mut Connection,
+    hold: Hold,
+) -> Result<Option<Claimed>, StoreError> {
+    let run = hold.claim.run;
+    let records = runs::records(&mut *connection, run).await?;
+    let events = super::events::after(&mut *connection, run, 0).await?;
+    // The epoch comes last: if it is still ours, nobody else has written before.
+    let row = sqlx::query(
+        "select e.execution_id, e.task_name, e.payload, r.run_index, r.version, r.created_ms, r.deadline_ms, v.digest
+           from runs r
+           join executions e on e.execution_key = r.execution_key
+           left join module_versions v on v.task_name = e.task_name and v.version = r.version
+          where r.run_key = $1 and r.claim_epoch = $2 and r.claim_state = 'held'",
+    )
+    .bind(run.0)
+    .bind(hold.claim.epoch.0)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let facts = facts(&row)?;
+    let digest: Option<String> = row.try_get("digest")?;
+    let digest = digest.ok_or_else(|| {
+        StoreError::Corrupt(format!("there is no version {} of task \"{}\"", facts.version, facts.task))
+    })?;
+    Ok(Some(Claimed {
+        claim: hold.claim,
+        facts,
+        payload: codec::json(row.try_get("payload")?)?,
+        digest: codec::digest(&digest)?,
+        records,
+        events,
+        crashes: hold.crashes,
+    }))
+}
+
+pub(crate) fn facts(row: &Row) -> Result<RunFacts, StoreError> {
+    let execution: ExecutionId = codec::execution_id(row.try_get("execution_id")?)?;
+    let index = codec::number("a run's index", row.try_get("run_index")?)?;
+    let deadline: Option<i64> = row.try_get("deadline_ms")?;
+    Ok(RunFacts {
+        run: RunId::new(&execution, index),
+        execution,
+        index,
+        task: codec::task_name(row.try_get("task_name")?)?,
+        version: codec::number("a version", row.try_get("version")?)?,
+        created_at: Timestamp::from_ms(row.try_get("created_ms")?),
+        deadline: deadline.map(Timestamp::from_ms),
+    })
+}

@@ -1,0 +1,155 @@
+//! Statements over many rows.
+//!
+//! Every statement is a round trip to the connection's own thread, so what is to be done to many
+//! rows is done in one statement over a list of values. The lists come in a few fixed widths,
+//! padded with nulls, so that each text is prepared once and used again.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Either, Executor, query::Query, sqlite::SqliteArguments};
+
+use super::{Connection, Row};
+use crate::store::StoreError;
+
+/// How many rows a wide statement takes. The widest binds at most 256 × 10 of SQLite's 32,766
+/// parameters.
+const WIDTHS: [usize; 5] = [1, 4, 16, 64, 256];
+const WIDEST: usize = WIDTHS[WIDTHS.len() - 1];
+
+/// What stands in a parameter.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Null,
+    Int(i64),
+    Text(Arc<str>),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Value::Int(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Text(text.into())
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Value::Text(text)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
+/// A statement with its values, ready to run.
+pub(crate) struct Statement {
+    sql: String,
+    values: Vec<Value>,
+}
+
+/// Statements that together do the same to all of `rows`. `sql` makes the text around a list of
+/// values; a row of nulls in it must do nothing.
+pub(crate) fn wide<const COLUMNS: usize>(
+    rows: &[[Value; COLUMNS]],
+    sql: impl Fn(&str) -> String,
+) -> Vec<Statement> {
+    rows.chunks(WIDEST)
+        .map(|chunk| {
+            let width = WIDTHS.into_iter().find(|width| *width >= chunk.len()).unwrap_or(WIDEST);
+            let mut values = Vec::with_capacity(width * COLUMNS);
+            values.extend(chunk.iter().flatten().cloned());
+            values.resize(width * COLUMNS, Value::Null);
+            Statement { sql: sql(&value_list(width, COLUMNS)), values }
+        })
+        .collect()
+}
+
+/// `values (?,?),(?,?)`
+fn value_list(rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    format!("values {}", vec![row; rows].join(","))
+}
+
+impl Statement {
+    /// Runs it; how many rows it touched.
+    pub(crate) async fn execute(self, connection: &mut Connection) -> Result<u64, StoreError> {
+        Ok(query(self.sql, self.values).execute(connection).await?.rows_affected())
+    }
+
+    pub(crate) async fn fetch(self, connection: &mut Connection) -> Result<Vec<Row>, StoreError> {
+        Ok(query(self.sql, self.values).fetch_all(connection).await?)
+    }
+}
+
+/// Runs all of them; how many rows they touched together.
+pub(crate) async fn execute_all(
+    connection: &mut Connection,
+    statements: Vec<Statement>,
+) -> Result<u64, StoreError> {
+    let mut touched = 0;
+    for statement in statements {
+        touched += statement.execute(connection).await?;
+    }
+    Ok(touched)
+}
+
+pub(crate) async fn fetch_all(
+    connection: &mut Connection,
+    statements: Vec<Statement>,
+) -> Result<Vec<Row>, StoreError> {
+    let mut rows = Vec::new();
+    for statement in statements {
+        rows.extend(statement.fetch(connection).await?);
+    }
+    Ok(rows)
+}
+
+/// Runs a few statements as a transaction of their own, in one round trip; how many rows each
+/// touched. A single one commits by itself.
+pub(crate) async fn transact(
+    connection: &mut Connection,
+    mut statements: Vec<Statement>,
+) -> Result<Vec<u64>, StoreError> {
+    if statements.len() == 1
+        && let Some(statement) = statements.pop()
+    {
+        return Ok(vec![statement.execute(connection).await?]);
+    }
+    let count = statements.len();
+    let mut sql = String::from("begin immediate;\n");
+    let mut values = Vec::new();
+    for statement in statements {
+        sql.push_str(&statement.sql);
+        sql.push_str(";\n");
+        values.extend(statement.values);
+    }
+    sql.push_str("commit");
+
+    let mut touched = Vec::with_capacity(count + 2);
+    let mut results = connection.fetch_many(query(sql, values));
+    while let Some(result) = results.try_next().await? {
+        if let Either::Left(done) = result {
+            touched.push(done.rows_affected());
+        }
+    }
+    // The first answer is that of `begin`, the last that of `commit`.
+    touched.truncate(count + 1);
+    touched.remove(0);
+    Ok(touched)
+}
+
+fn query(sql: String, values: Vec<Value>) -> Query<'static, sqlx::Sqlite, SqliteArguments> {
+    values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, value| match value {
+        Value::Null => query.bind(None::<i64>),
+        Value::Int(value) => query.bind(value),
+        Value::Text(text) => query.bind(text),
+    })
+}

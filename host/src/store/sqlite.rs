@@ -1,0 +1,309 @@
+//! The store in one SQLite file: `<data directory>/stepbox.db`.
+//!
+//! One connection writes ([`super::group_commit`]), a few read, and none of them waits for
+//! another: that is what the write-ahead log is for. `synchronous = full` makes a commit survive
+//! a loss of power; nothing is answered before its commit is on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{
+    ConnectOptions, SqlitePool,
+    pool::PoolConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use stepbox_domain::{
+    Digest, EventName, ExecutionId, Json, RunId, TaskName, Timestamp, event::Event, journal::Record,
+    run::RunFacts,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use super::group_commit::{Message, Outcome, Verb, Writer};
+use super::lock::DirectoryLock;
+use super::queries::{claims, commits::Encoded, events, executions::Known, modules, runs, views};
+use super::{checkpoint, schema, *};
+
+/// Where the store is, and how wide.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Made if it is not there. Belongs to one host at a time.
+    pub data_dir: PathBuf,
+    /// Connections for reading: so many lists and details can be read at once.
+    pub readers: u32,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the data directory {} is in use by {}; one host at a time can work on it",
+        directory.display(), process_name(*process))]
+    InUse { directory: PathBuf, process: Option<u32> },
+    #[error("the data directory {} cannot be used: {source}", directory.display())]
+    Directory { directory: PathBuf, source: std::io::Error },
+    #[error("the database {} cannot be brought up to date: {why}", database.display())]
+    Schema { database: PathBuf, why: String },
+    #[error("the database {} cannot be opened: {source}", database.display())]
+    Database { database: PathBuf, source: StoreError },
+}
+
+fn process_name(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |process| format!("process {process}"))
+}
+
+/// Opens the store, and makes or updates its database.
+pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(Arc::new(Sqlite::open(config).await?))
+}
+
+pub(super) struct Sqlite {
+    writer: mpsc::UnboundedSender<Message>,
+    readers: SqlitePool,
+    checkpoints: AbortHandle,
+}
+
+impl Sqlite {
+    pub(super) async fn open(config: &StoreConfig) -> Result<Self, OpenError> {
+        let directory = &config.data_dir;
+        std::fs::create_dir_all(directory)
+            .map_err(|source| OpenError::Directory { directory: directory.clone(), source })?;
+        let lock = DirectoryLock::take(directory)?;
+        let database = directory.join("stepbox.db");
+        let failed = |source| OpenError::Database { database: database.clone(), source };
+
+        let write = writing(&database);
+        let mut connection = write.connect().await.map_err(|error| failed(error.into()))?;
+        schema::migrate(&mut connection)
+            .await
+            .map_err(|error| OpenError::Schema { database: database.clone(), why: error.to_string() })?;
+        let known = Known::read(&mut connection).await.map_err(failed)?;
+
+        let readers = SqlitePoolOptions::new()
+            .max_connections(config.readers.max(1))
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            // A file does not go away as a server does.
+            .test_before_acquire(false)
+            .connect_with(options(&database).read_only(true))
+            .await
+            .map_err(|error| failed(error.into()))?;
+
+        let (writer, queue) = mpsc::unbounded_channel();
+        let checkpoints = tokio::spawn(checkpoint::run(write.clone(), writer.downgrade())).abort_handle();
+        tokio::spawn(Writer::new(write, connection, known, lock).run(queue));
+        Ok(Sqlite { writer, readers, checkpoints })
+    }
+
+    /// Queues the verb, in the very first poll, and waits for what comes of it.
+    async fn ask<T>(&self, verb: Verb, of_verb: impl FnOnce(Outcome) -> Option<T>) -> Result<T, StoreError> {
+        let (answer, outcome) = oneshot::channel();
+        let closed = || StoreError::Unavailable("it is closed".to_owned());
+        self.writer.send(Message::Ask(verb, answer)).map_err(|_| closed())?;
+        let outcome = outcome.await.map_err(|_| closed())??;
+        of_verb(outcome).ok_or_else(|| StoreError::Corrupt("the answer of another verb came".to_owned()))
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// Runs `sql` on the writing connection.
+    #[cfg(test)]
+    pub(super) async fn run_on_writer(&self, sql: &'static str) {
+        let (done, wait) = oneshot::channel();
+        assert!(self.writer.send(Message::Sql(sql, done)).is_ok());
+        wait.await.expect("the writer is there");
+    }
+}
+
+fn options(database: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(database)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        // 16 MB for each connection, in KiB.
+        .pragma("cache_size", "-16384")
+        .pragma("temp_store", "memory")
+        .disable_statement_logging()
+}
+
+fn writing(database: &Path) -> SqliteConnectOptions {
+    options(database)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // See `checkpoint`; this is for the case that it does not keep up.
+        .pragma("wal_autocheckpoint", "100000")
+        // Each width of each wide statement is one.
+        .statement_cache_capacity(200)
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
+        self.ask(Verb::Create(new), |outcome| match outcome {
+            Outcome::Created(creation) => Some(*creation),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
+        let hold = self
+            .ask(Verb::Claim { run, now }, |outcome| match outcome {
+                Outcome::Claimed(hold) => Some(hold),
+                _ => None,
+            })
+            .await?;
+        match hold {
+            Some(hold) => claims::read_claimed(&mut *self.reader().await?, hold).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        // Encoded here, so that the writer has nothing to do but write.
+        let commit = Encoded::of(commit)?;
+        self.ask(Verb::Commit(commit), |outcome| matches!(outcome, Outcome::Committed).then_some(())).await
+    }
+
+    async fn cancel(
+        &self,
+        execution: &ExecutionId,
+        by: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Cancel, StoreError> {
+        let verb = Verb::Cancel { execution: execution.clone(), by: by.map(str::to_owned), now };
+        self.ask(verb, |outcome| match outcome {
+            Outcome::Cancelled(cancel) => Some(cancel),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn add_event(
+        &self,
+        execution: &ExecutionId,
+        name: &EventName,
+        payload: &Json,
+        now: Timestamp,
+    ) -> Result<EventAdded, StoreError> {
+        let event = events::NewEvent {
+            execution: execution.clone(),
+            name: name.clone(),
+            payload: payload.clone(),
+            now,
+        };
+        self.ask(Verb::AddEvent(event), |outcome| match outcome {
+            Outcome::EventAdded(added) => Some(added),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {
+        events::after(&mut *self.reader().await?, run, after).await
+    }
+
+    async fn recover(&self) -> Result<Vec<Unfinished>, StoreError> {
+        self.ask(Verb::Recover, |outcome| match outcome {
+            Outcome::Recovered(unfinished) => Some(unfinished),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn add_version(&self, new: NewVersion) -> Result<VersionAdded, StoreError> {
+        self.ask(Verb::AddVersion(new), |outcome| match outcome {
+            Outcome::VersionAdded(added) => Some(added),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn activate_version(
+        &self,
+        task: &TaskName,
+        version: u32,
+    ) -> Result<Option<VersionView>, StoreError> {
+        self.ask(Verb::ActivateVersion { task: task.clone(), version }, |outcome| match outcome {
+            Outcome::VersionActivated(view) => Some(view),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn remove_module(&self, task: &TaskName) -> Result<Removal, StoreError> {
+        self.ask(Verb::RemoveModule(task.clone()), |outcome| match outcome {
+            Outcome::ModuleRemoved(removal) => Some(removal),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        modules::component(&mut *self.reader().await?, digest).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.ask(Verb::Ping, |outcome| matches!(outcome, Outcome::Written).then_some(())).await
+    }
+
+    async fn close(&self) {
+        // The writer goes last: the last connection to go tidies up.
+        self.checkpoints.abort();
+        self.readers.close().await;
+        let (done, wait) = oneshot::channel();
+        if self.writer.send(Message::Close(done)).is_ok() {
+            // An error: it was closed already.
+            let _ = wait.await;
+        }
+    }
+}
+
+#[async_trait]
+impl Views for Sqlite {
+    async fn execution(&self, id: &ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
+        views::execution(&mut *self.reader().await?, id).await
+    }
+
+    async fn executions(
+        &self,
+        filter: &ExecutionFilter,
+        page: Page,
+    ) -> Result<(Vec<ExecutionView>, u64), StoreError> {
+        let mut reader = self.reader().await?;
+        let views = views::executions(&mut reader, filter, page).await?;
+        let total = views::total(&mut reader, filter).await?;
+        Ok((views, total))
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        views::counts(&mut *self.reader().await?).await
+    }
+
+    async fn journal(&self, run: &RunId) -> Result<Option<(RunFacts, Vec<Record>)>, StoreError> {
+        runs::journal(&mut *self.reader().await?, run).await
+    }
+
+    async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {
+        modules::modules(&mut *self.reader().await?).await
+    }
+
+    async fn module(&self, task: &TaskName) -> Result<Option<ModuleView>, StoreError> {
+        modules::module(&mut *self.reader().await?, task).await
+    }
+
+    async fn versions(&self, task: &TaskName) -> Result<Option<Vec<VersionView>>, StoreError> {
+        modules::versions(&mut *self.reader().await?, task).await
+    }
+
+    async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError> {
+        modules::version(&mut *self.reader().await?, task, version).await
+    }
+}

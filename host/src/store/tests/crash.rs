@@ -1,0 +1,142 @@
+//! What is on disk when the host dies, and when the disk does not do its part.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use super::given::*;
+use crate::store::{sqlite::OpenError, sqlite::Sqlite, *};
+
+/// What another process would find if this one were killed now.
+fn as_left_on_disk(directory: &Path) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    for file in ["stepbox.db", "stepbox.db-wal"] {
+        std::fs::copy(directory.join(file), copy.path().join(file)).unwrap();
+    }
+    copy
+}
+
+/// Invariant 1.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let (store, directory) = sqlite().await;
+    with_order(&store).await;
+    for n in 0..5 {
+        let claim = claimed(&store, &format!("e{n}")).await;
+        join_all((0..20).map(|number| store.commit(recording(claim, number, vec![captured("1")]))))
+            .await
+            .into_iter()
+            .for_each(|result| result.unwrap());
+        send(&store, &format!("e{n}"), "x", "1").await;
+        store.cancel(&id("e0"), None, at(9)).await.unwrap();
+
+        let copy = as_left_on_disk(directory.path());
+        let reopened: Arc<dyn Store> = Arc::new(open(&copy).await);
+        for m in 0..=n {
+            let name = format!("e{m}");
+            assert_eq!(view(&reopened, &name).await, view(&store, &name).await);
+            assert_eq!(journal(&reopened, &name).await, journal(&store, &name).await);
+            let run = view(&store, &name).await.run_key;
+            assert_eq!(
+                reopened.events_after(run, 0).await.unwrap(),
+                store.events_after(run, 0).await.unwrap()
+            );
+        }
+        assert_eq!(reopened.modules().await.unwrap(), store.modules().await.unwrap());
+        assert_eq!(reopened.recover().await.unwrap().len(), n);
+        // And it goes on from there, with numbers that have not been given yet.
+        let new = claimed(&reopened, "new").await;
+        assert_eq!(new.run.0, n as i64 + 2);
+        reopened.commit(recording(new, 0, vec![step_ran("s")])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_queued_is_written_when_the_store_closes() {
+    let (store, directory) = sqlite().await;
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    let commits = join_all((0..50).map(|n| store.commit(recording(claim, n, vec![captured("1")]))));
+    let (results, ()) = tokio::join!(commits, store.close());
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert!(!directory.path().join("stepbox.db-wal").exists(), "nothing is left to repair");
+    let reopened: Arc<dyn Store> = Arc::new(open(&directory).await);
+    assert_eq!(journal(&reopened, "a").await.len(), 50);
+}
+
+#[tokio::test]
+async fn a_data_directory_belongs_to_one_host() {
+    let directory = TempDir::new().unwrap();
+    let first = open(&directory).await;
+    let error = Sqlite::open(&config(&directory)).await.err().expect("a refusal");
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains(directory.path().to_str().unwrap()), "{message}");
+    assert!(message.contains(&std::process::id().to_string()), "{message}");
+    first.close().await;
+    drop(first);
+    open(&directory).await.close().await;
+}
+
+#[tokio::test]
+async fn a_data_directory_that_cannot_be_made_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let config = sqlite::StoreConfig { data_dir: file.join("data"), readers: 1 };
+    let error = Sqlite::open(&config).await.err().expect("a refusal");
+    assert!(error.to_string().contains("file/data"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join("stepbox.db"), "a".repeat(10_000)).unwrap();
+    let error = Sqlite::open(&config(&directory)).await.err().expect("a refusal");
+    assert!(error.to_string().contains("stepbox.db"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_survived() {
+    let directory = TempDir::new().unwrap();
+    let sqlite = Arc::new(open(&directory).await);
+    let store: Arc<dyn Store> = sqlite.clone();
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    store.commit(recording(claim, 0, vec![captured("1")])).await.unwrap();
+
+    // SQLite takes a database that may not grow for a full disk. The limit is the connection's,
+    // so the one that the writer opens after the failure finds room again.
+    let large = json(&format!("\"{}\"", "x".repeat(200_000)));
+    let record = |value: &str| recording(claim, 1, vec![captured(value)]);
+    sqlite.run_on_writer("pragma max_page_count = 1").await;
+    let alone = store.commit(record(large.as_str())).await;
+    sqlite.run_on_writer("pragma max_page_count = 1").await;
+    let (in_company, ping) = tokio::join!(store.commit(record(large.as_str())), store.ping());
+    for failed in [alone, in_company, ping] {
+        match failed {
+            Err(StoreError::Unavailable(why)) => assert!(why.contains("full"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(journal(&store, "a").await, [captured("1")]);
+    store.ping().await.unwrap();
+    store.commit(record("2")).await.unwrap();
+    assert_eq!(journal(&store, "a").await, [captured("1"), captured("2")]);
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_is_said_and_survived() {
+    let directory = TempDir::new().unwrap();
+    let sqlite = Arc::new(open(&directory).await);
+    let store: Arc<dyn Store> = sqlite.clone();
+    with_order(&store).await;
+    sqlite.run_on_writer("pragma query_only = on").await;
+    match store.ping().await {
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("written"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    store.ping().await.unwrap();
+}

@@ -1,0 +1,321 @@
+//! The same random verbs through the reference model and through SQLite: equal answers, and equal
+//! views, journals and events after each round.
+//!
+//! The verbs of a round are about different executions and go to SQLite all at once, so that they
+//! meet in its batches; the model does them one after the other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use stepbox_domain::{ExecutionStatus, Failure, FailureKind, journal::Record, run::Wait};
+
+use super::given::*;
+use crate::store::*;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough to choose by, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize].clone()
+    }
+}
+
+/// A verb about one execution.
+#[derive(Clone, Debug)]
+enum Verb {
+    Create(NewExecution),
+    Claim,
+    /// Under the claim of that number, counted from the execution's first; whose run key is
+    /// filled in for each store.
+    Commit(usize, Commit),
+    Cancel,
+    Send(&'static str),
+}
+
+/// What the test knows of an execution, in one of the stores.
+#[derive(Clone, Default)]
+struct Seen {
+    run: Option<RunKey>,
+    claims: Vec<Claim>,
+}
+
+struct Side {
+    store: Arc<dyn Store>,
+    seen: HashMap<String, Seen>,
+}
+
+impl Side {
+    fn new(store: Arc<dyn Store>) -> Self {
+        Side { store, seen: HashMap::new() }
+    }
+
+    fn seen(&self, execution: &str) -> Seen {
+        self.seen.get(execution).cloned().unwrap_or_default()
+    }
+
+    /// Does the verb; the answer as text, and what it taught.
+    async fn perform(store: &Arc<dyn Store>, seen: Seen, execution: &str, verb: Verb) -> (String, Seen) {
+        let mut seen = seen;
+        let id = id(execution);
+        let answer = match verb {
+            Verb::Create(new) => {
+                let created = store.create_execution(new).await;
+                if let Ok(Creation::New { run, claimed, .. }) = &created {
+                    seen.run = Some(*run);
+                    seen.claims.extend(claimed.iter().map(|claimed| claimed.claim));
+                }
+                format!("{created:?}")
+            }
+            Verb::Claim => {
+                let claimed = store.claim(seen.run.unwrap_or(RunKey(0)), at(3_000)).await;
+                if let Ok(Some(claimed)) = &claimed {
+                    seen.claims.push(claimed.claim);
+                }
+                format!("{claimed:?}")
+            }
+            Verb::Commit(nth, commit) => {
+                let committed = store.commit(Commit { claim: seen.claims[nth], ..commit }).await;
+                match committed {
+                    // Each store says in its own way what is wrong.
+                    Err(StoreError::Corrupt(_)) => "Corrupt".to_owned(),
+                    other => format!("{other:?}"),
+                }
+            }
+            Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000)).await),
+            Verb::Send(name) => {
+                format!("{:?}", store.add_event(&id, &event_name(name), &json("[1]"), at(2_000)).await)
+            }
+        };
+        (answer, seen)
+    }
+
+    /// How the execution stands, as text.
+    async fn stands(&self, execution: &str) -> String {
+        let view = self.store.execution(&id(execution)).await.unwrap();
+        let Some(view) = view else { return "unknown".to_owned() };
+        let journal = self.store.journal(&view.run).await.unwrap();
+        let events = self.store.events_after(view.run_key, 0).await.unwrap();
+        self.with_names(&format!("{view:#?}\n{journal:?}\n{events:?}"))
+    }
+
+    /// The keys of runs differ between stores: each is replaced by its execution.
+    fn with_names(&self, text: &str) -> String {
+        let names: BTreeMap<String, &String> = self
+            .seen
+            .iter()
+            .filter_map(|(execution, seen)| Some((seen.run?.0.to_string(), execution)))
+            .collect();
+        let mut parts = text.split("RunKey(");
+        let mut named = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (key, rest) = part.split_once(')').unwrap_or((part, ""));
+            let key = key.trim().trim_end_matches(',');
+            named.push_str(&format!("run of {:?}", names.get(key)));
+            named.push_str(rest);
+        }
+        named
+    }
+}
+
+/// A random verb about `execution`.
+async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32) -> Verb {
+    let seen = model.seen(execution);
+    match dice.below(12) {
+        0..=1 => any_start(dice, execution, versions),
+        2..=3 => Verb::Claim,
+        4..=8 if !seen.claims.is_empty() => {
+            let nth = match dice.one_in(6) {
+                true => dice.below(seen.claims.len() as u64) as usize,
+                false => seen.claims.len() - 1,
+            };
+            Verb::Commit(nth, any_commit(dice, model, execution, seen.claims[nth]).await)
+        }
+        9 if dice.one_in(3) => Verb::Cancel,
+        _ => Verb::Send(dice.of(&["x", "y"])),
+    }
+}
+
+fn any_start(dice: &mut Dice, execution: &str, versions: u32) -> Verb {
+    let payload = if dice.one_in(5) { "[2]" } else { "[1]" };
+    Verb::Create(NewExecution {
+        version: 1 + dice.below(u64::from(versions) + 1) as u32,
+        now: at(1_000 + dice.below(5) as i64),
+        deadline: dice.one_in(2).then_some(at(9_000)),
+        claim: dice.one_in(2),
+        ..start(execution, dice.of(&["order", "refund"]), payload)
+    })
+}
+
+async fn any_commit(dice: &mut Dice, model: &Side, execution: &str, claim: Claim) -> Commit {
+    let Some(view) = model.store.execution(&id(execution)).await.unwrap() else { return commit(claim, 0) };
+    let length = model.store.journal(&view.run).await.unwrap().unwrap().1.len() as u64;
+    let records = (0..dice.below(4)).map(|_| dice.of(&[step_ran("s"), captured("[]")])).collect();
+    let mut commit = recording(claim, length, records);
+    if dice.one_in(3) {
+        let pending = model.store.events_after(view.run_key, 0).await.unwrap();
+        commit.consumed = pending.iter().take(1).map(|event| event.seq).collect();
+    }
+    if dice.one_in(40) {
+        commit.consumed = vec![dice.below(50) as i64];
+    }
+    if dice.one_in(40) && !commit.records.is_empty() && length > 0 {
+        commit.first_number = dice.below(length);
+    }
+    commit.standing = match dice.below(14) {
+        0..=1 => Some(at_event(dice.of(&["x", "y"]), dice.one_in(2).then_some(2_500))),
+        2 => {
+            let wait = Wait::Sleep { step: key("nap"), until: at(5_000) };
+            Some(Standing::Open { waiting: Some(wait), due: Some(at(5_000)) })
+        }
+        3 => Some(Standing::Open { waiting: None, due: None }),
+        4 => Some(completed("[3]", 6_000)),
+        5 => {
+            let failure = Failure::new(FailureKind::Trapped, "it's \"over\"");
+            commit.records.push(Record::RunFailed { failure: failure.clone(), at: at(6_000) });
+            Some(Standing::Failed { failure, at: at(6_000) })
+        }
+        _ => None,
+    };
+    commit.release = dice.one_in(4);
+    commit
+}
+
+/// What concerns the whole store, done to one side.
+#[derive(Clone, Debug)]
+enum Whole {
+    Recover,
+    Upload(NewVersion),
+    Activate(&'static str, u32),
+    Remove(&'static str),
+}
+
+async fn whole(side: &Side, verb: Whole) -> String {
+    let store = &side.store;
+    let answer = match verb {
+        Whole::Recover => format!("{:?}", store.recover().await),
+        Whole::Upload(new) => format!("{:?}", store.add_version(new).await),
+        Whole::Activate(name, version) => format!("{:?}", store.activate_version(&task(name), version).await),
+        Whole::Remove(name) => format!("{:?}", store.remove_module(&task(name)).await),
+    };
+    side.with_names(&answer)
+}
+
+fn any_whole(dice: &mut Dice) -> Whole {
+    // Nothing is ever started of "spare", so it can be removed.
+    let name = dice.of(&["order", "refund", "spare"]);
+    match dice.below(8) {
+        0..=2 => Whole::Recover,
+        3..=4 => Whole::Upload(upload(name, dice.of(&[b"1" as &[u8], b"2", b"3"]))),
+        5..=6 => Whole::Activate(name, 1 + dice.below(4) as u32),
+        _ => Whole::Remove(name),
+    }
+}
+
+/// All lists, as text.
+async fn lists(side: &Side, dice: &mut Dice) -> String {
+    let filter = ExecutionFilter {
+        status: dice.one_in(2).then(|| dice.of(&ExecutionStatus::ALL)),
+        task: dice.one_in(3).then(|| "order".to_owned()),
+        from: dice.one_in(3).then_some(at(1_002)),
+        to: dice.one_in(3).then_some(at(1_003)),
+        search: dice.one_in(3).then(|| dice.of(&["1", "E2", "RD", "%"]).to_owned()),
+    };
+    let page = Page {
+        sort: dice.of(&[Sort::ScheduledAt, Sort::Status, Sort::TaskName]),
+        descending: dice.one_in(2),
+        limit: 1 + dice.below(20) as u32,
+        offset: dice.below(4),
+    };
+    let executions = side.store.executions(&filter, page).await.unwrap();
+    let counts = side.store.counts().await.unwrap();
+    let modules = side.store.modules().await.unwrap();
+    let versions = side.store.versions(&task("order")).await.unwrap();
+    side.with_names(&format!("{filter:?} {page:?}\n{executions:?}\n{counts:?}\n{modules:?}\n{versions:?}"))
+}
+
+/// The outcomes that a run has to come across, or it proves little.
+const OUTCOMES: &[&str] = &[
+    "Ok(New {",
+    "Ok(Replay(",
+    "Ok(Clash {",
+    "Err(Unavailable(",
+    "Ok(Some(Claimed {",
+    "Ok(None)",
+    "Ok(())",
+    "Err(ClaimLost)",
+    "Corrupt",
+    "Ok(Cancelled(",
+    "Ok(AlreadyOver(",
+    "Ok(NoSuchExecution)",
+    "awaited: true",
+    "awaited: false",
+    "crashes: 1",
+    "waiting: true",
+    "Ok(New(VersionView",
+    "Ok(Same(",
+    "Ok(Removed)",
+    "Ok(NoSuchModule)",
+    "Ok(InUse(",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_does_what_the_model_does() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let seed = std::env::var("STEPBOX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now as u64);
+    println!("STEPBOX_SEED={seed}");
+    let mut dice = Dice(seed);
+    let (sqlite, _directory) = sqlite().await;
+    let (mut model, mut sqlite) = (Side::new(memory()), Side::new(sqlite));
+    let mut missing: BTreeSet<&str> = OUTCOMES.iter().copied().collect();
+    let mut note = |answer: &str| missing.retain(|outcome| !answer.contains(outcome));
+
+    for round in 0..1_500 {
+        let about = format!("round {round} of STEPBOX_SEED={seed}");
+        if dice.one_in(12) {
+            let verb = any_whole(&mut dice);
+            let answer = whole(&model, verb.clone()).await;
+            assert_eq!(answer, whole(&sqlite, verb.clone()).await, "{about}: {verb:?}");
+            note(&answer);
+        }
+        let count = 1 + if dice.one_in(3) { 0 } else { dice.below(20) };
+        let executions: BTreeSet<String> =
+            (0..count).map(|_| format!("e{}", dice.below(10) + round / 6)).collect();
+        let mut verbs = Vec::new();
+        for execution in &executions {
+            verbs.push((execution.clone(), any_verb(&mut dice, &model, execution, 2).await));
+        }
+        let at_once = verbs.iter().map(|(execution, verb)| {
+            Side::perform(&sqlite.store, sqlite.seen(execution), execution, verb.clone())
+        });
+        let answers = join_all(at_once).await;
+        for ((execution, verb), (answer, seen)) in verbs.iter().zip(answers) {
+            sqlite.seen.insert(execution.clone(), seen);
+            let (expected, seen) =
+                Side::perform(&model.store, model.seen(execution), execution, verb.clone()).await;
+            model.seen.insert(execution.clone(), seen);
+            let (expected, answer) = (model.with_names(&expected), sqlite.with_names(&answer));
+            assert_eq!(expected, answer, "{about}: {verb:?} of {execution}, all of {verbs:?}");
+            note(&expected);
+        }
+        for execution in &executions {
+            assert_eq!(model.stands(execution).await, sqlite.stands(execution).await, "{about}: {verbs:?}");
+        }
+        let (mut these, mut those) = (Dice(round), Dice(round));
+        assert_eq!(lists(&model, &mut these).await, lists(&sqlite, &mut those).await, "{about}");
+    }
+    assert!(missing.is_empty(), "never came across {missing:?} with STEPBOX_SEED={seed}");
+}

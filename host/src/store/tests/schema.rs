@@ -1,0 +1,90 @@
+//! The migrations, and the tables that come of them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use super::given::{config, open};
+use crate::store::{Store, schema, sqlite::OpenError, sqlite::Sqlite};
+
+fn migrations() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations")
+}
+
+fn files(folder: &str) -> BTreeSet<String> {
+    std::fs::read_dir(migrations().join(folder))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_migration_is_in_the_list() {
+    let listed: BTreeSet<String> =
+        schema::SQLITE.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
+    assert_eq!(listed, files("sqlite"));
+    let numbers: Vec<i64> = schema::SQLITE.iter().map(|(number, ..)| *number).collect();
+    assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
+}
+
+#[test]
+fn migrations_come_in_pairs() {
+    if migrations().join("postgres").exists() {
+        assert_eq!(files("sqlite"), files("postgres"));
+    }
+}
+
+#[test]
+fn lines_end_in_lf() {
+    assert!(schema::SQLITE.iter().all(|(_, _, sql)| !sql.contains('\r')));
+}
+
+#[tokio::test]
+async fn a_database_is_made_once_and_found_again() {
+    let directory = TempDir::new().unwrap();
+    open(&directory).await.close().await;
+    open(&directory).await.close().await;
+    let mut connection =
+        SqliteConnectOptions::new().filename(directory.path().join("stepbox.db")).connect().await.unwrap();
+    let rows = sqlx::query(
+        "select m.name as name, group_concat(c.name, ' ') as columns
+           from sqlite_schema m join pragma_table_info(m.name) c
+          where m.type = 'table' and m.name not like '\\_sqlx%' escape '\\'
+          group by m.name order by m.name",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let tables: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{}: {}", row.get::<&str, _>("name"), row.get::<&str, _>("columns")))
+        .collect();
+    insta::assert_snapshot!(tables.join("\n"), @"
+    components: digest bytes
+    events: seq execution_key name received_ms consumed_by payload
+    executions: execution_key execution_id task_name fingerprint status scheduled_ms completed_ms run_key run_index version result error payload
+    module_versions: task_name version digest size_bytes compiled_in_ms created_ms manifest
+    modules: task_name active_version versions_given
+    pulse: id beats
+    records: run_key number body
+    runs: run_key execution_key run_index version trigger status created_ms started_ms completed_ms deadline_ms claim_epoch claim_state claim_records crashes due_ms waiting awaited_event
+    ");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory).await;
+    store
+        .run_on_writer(
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values (99, 'later', true, x'00', 0)",
+        )
+        .await;
+    store.close().await;
+    let error = Sqlite::open(&config(&directory)).await.err().expect("a refusal");
+    assert!(matches!(error, OpenError::Schema { .. }), "{error}");
+    assert!(error.to_string().contains("99"), "{error}");
+}

@@ -1,0 +1,45 @@
+//! What the benchmark runs: so many steps, after a wait where one is asked for.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use stepbox_guest::{StepError, TaskError, context, step, task, wait_event_forever};
+
+/// What one execution does.
+#[derive(Deserialize, Serialize, JsonSchema)]
+pub struct Load {
+    steps: u32,
+    /// How long each step takes, in milliseconds.
+    #[serde(default)]
+    step_ms: u64,
+    /// Wait for the event `go` first.
+    #[serde(default)]
+    wait: bool,
+    /// Say on stdout when an attempt begins.
+    #[serde(default)]
+    tell: bool,
+}
+
+#[step]
+fn work(number: u32, step_ms: u64, tell: bool) -> Result<u32, StepError> {
+    if tell {
+        println!("begins {}", context().execution_id);
+    }
+    if step_ms > 0 {
+        std::thread::sleep(Duration::from_millis(step_ms));
+    }
+    Ok(number)
+}
+
+#[task]
+fn bench(load: Load) -> Result<u32, TaskError> {
+    if load.wait {
+        let _: Option<bool> = wait_event_forever("go")?;
+    }
+    let mut sum = 0;
+    for number in 0..load.steps {
+        sum += work(number, load.step_ms, load.tell)?;
+    }
+    Ok(sum)
+}

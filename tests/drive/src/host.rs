@@ -1,0 +1,160 @@
+//! A stepbox process under test, and a client of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+pub struct Host {
+    binary: PathBuf,
+    data: PathBuf,
+    child: Child,
+    pub url: String,
+    /// What the process has logged since it started, as JSON.
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Host {
+    /// Starts `binary` on a free port with its data in `data`, logging what `log` asks for.
+    pub async fn start(binary: &Path, data: &Path, log: &str) -> anyhow::Result<Self> {
+        let mut child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("STEPBOX_LOG", log)
+            .env("STEPBOX_LOG_FORMAT", "json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} cannot be started", binary.display()))?;
+
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let kept = lines.clone();
+        tokio::spawn(async move {
+            let mut stderr = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = stderr.next_line().await {
+                match serde_json::from_str::<Value>(&line) {
+                    Ok(line) if line["level"] == "ERROR" || line["level"] == "WARN" => {
+                        eprintln!("host: {line}")
+                    }
+                    Ok(line) => kept.lock().unwrap_or_else(PoisonError::into_inner).push(line),
+                    Err(_) => eprintln!("host: {line}"),
+                }
+            }
+        });
+
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let mut stdout = BufReader::new(stdout).lines();
+        let url = loop {
+            let line = stdout.next_line().await?.context("the host ended before it listened")?;
+            if let Some((_, url)) = line.split_once("stepbox listens on ") {
+                break url.trim().to_owned();
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
+        Ok(Host { binary: binary.to_owned(), data: data.to_owned(), child, url, lines })
+    }
+
+    /// What `pick` finds in the log, line by line.
+    pub fn log<T>(&self, pick: impl Fn(&Value) -> Option<T>) -> Vec<T> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(pick).collect()
+    }
+
+    pub async fn kill_9(mut self) -> anyhow::Result<(PathBuf, PathBuf)> {
+        self.child.kill().await?;
+        Ok((self.binary, self.data))
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let id = self.child.id().context("the host runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
+        Ok(kib << 10)
+    }
+}
+
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Client {
+    pub fn new(host: &Host) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().tcp_nodelay(true).pool_max_idle_per_host(1_000).build()?;
+        Ok(Client { http, url: host.url.clone() })
+    }
+
+    pub async fn upload(&self, task: &str, component: Vec<u8>) -> anyhow::Result<Value> {
+        let url = format!("{}/admin/v1/modules/{task}", self.url);
+        let request = self.http.put(url).header("content-type", "application/wasm").body(component);
+        let answer = request.send().await?;
+        let status = answer.status();
+        let body: Value = answer.json().await?;
+        if !status.is_success() {
+            bail!("the upload was refused: {body}");
+        }
+        Ok(body)
+    }
+
+    /// Starts a new execution.
+    pub async fn start(&self, id: &str, task: &str, payload: &Value) -> anyhow::Result<()> {
+        let body = json!({ "executionId": id, "taskName": task, "payload": payload });
+        let answer = self.http.post(format!("{}/api/v1/executions", self.url)).json(&body).send().await?;
+        if answer.status() != 201 {
+            bail!("start of {id}: {}", answer.text().await?);
+        }
+        answer.bytes().await?;
+        Ok(())
+    }
+
+    /// How it stands now.
+    pub async fn execution(&self, id: &str) -> anyhow::Result<Value> {
+        Ok(self.http.get(format!("{}/api/v1/executions/{id}", self.url)).send().await?.json().await?)
+    }
+
+    /// Its result, as soon as it is over; an error unless it completed.
+    pub async fn result(&self, id: &str) -> anyhow::Result<Value> {
+        let end = Instant::now() + Duration::from_secs(300);
+        while Instant::now() < end {
+            let answer = self.http.get(format!("{}/api/v1/executions/{id}/wait", self.url)).send().await?;
+            if answer.status() == 504 {
+                continue;
+            }
+            let body: Value = answer.json().await?;
+            if body["status"] != "completed" {
+                bail!("{id} did not complete: {body}");
+            }
+            return Ok(body["result"].clone());
+        }
+        bail!("{id} is not over after five minutes")
+    }
+
+    pub async fn event(&self, id: &str, name: &str, payload: &Value) -> anyhow::Result<()> {
+        let answer =
+            self.http.post(format!("{}/api/v1/events/{id}/{name}", self.url)).json(payload).send().await?;
+        if answer.status() != 202 {
+            bail!("event for {id}: {}", answer.text().await?);
+        }
+        Ok(())
+    }
+
+    pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.http.get(format!("{}/metrics", self.url)).send().await?.text().await?;
+        let line =
+            text.lines().find(|line| line.starts_with(name)).with_context(|| format!("no metric {name}"))?;
+        Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)
+    }
+}

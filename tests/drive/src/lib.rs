@@ -1,0 +1,4 @@
+//! Drives a real stepbox from outside: for the benchmark and for the demonstration.
+
+pub mod floor;
+pub mod host;

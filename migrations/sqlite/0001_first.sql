@@ -59,13 +59,17 @@ create table runs (
     unique (execution_key, run_index)
 ) strict;
 
--- The journals. `body` is the record as JSON, its kind inside.
+-- The journals. `body` is the record as JSON, its kind inside. The rows lie in the order in which
+-- they came, and the index finds those of a run: keyed by run, each of 500 runs that record
+-- something at once would dirty a page of its own (measured: three times as slow, seven times as
+-- much written).
 create table records (
+    seq     integer primary key,
     run_key integer not null,
     number  integer not null,
     body    text    not null,
-    primary key (run_key, number)
-) strict, without rowid;
+    unique (run_key, number)
+) strict;
 
 -- What was sent to executions, in the order of arrival.
 create table events (

@@ -194,17 +194,16 @@ impl Server {
     pub async fn ended(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it runs");
         let end = tokio::time::Instant::now() + STOP_PATIENCE;
-        let status = loop {
+        loop {
             if let Some(status) = process.try_wait().expect("it can be waited for") {
-                break status;
+                return status;
             }
             if tokio::time::Instant::now() > end {
                 drop(process.kill());
                 panic!("the server does not stop; its log:\n{}", self.log_text());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        status
+        }
     }
 
     /// Asks the process to stop and waits until it has.

@@ -287,7 +287,7 @@ impl World {
     }
 
     /// Calls the handler again and again until the run is over.
-    fn to_the_end(&mut self) -> Run {
+    fn play_out(&mut self) -> Run {
         for _ in 0..10_000 {
             match self.leg() {
                 LegEnd::Over => return self.claimed(),
@@ -332,7 +332,7 @@ proptest! {
         program in program(), dice in dice(), deadline in proptest::option::of(1..30_000i64),
     ) {
         let mut world = World::new(program, deadline.map(Timestamp::from_ms), dice);
-        let run = world.to_the_end();
+        let run = world.play_out();
         prop_assert!(run.status().is_terminal());
         let terminal = |record: &&Record| matches!(record, Record::RunCompleted { .. } | Record::RunFailed { .. });
         prop_assert_eq!(world.disk.iter().filter(terminal).count(), 1);
@@ -353,7 +353,7 @@ proptest! {
     #[test]
     fn nothing_is_recorded_after_the_end(program in program(), dice in dice()) {
         let mut world = World::new(program.clone(), None, dice);
-        let run = world.to_the_end();
+        let run = world.play_out();
         let place = Leg::default().place(name(0));
         let (hash, null) = (InputHash::of(&Json::null()), Json::null());
         for input in [
@@ -381,12 +381,12 @@ proptest! {
         program in program(), first in dice(), then in dice(), cut in any::<proptest::sample::Index>(),
     ) {
         let mut world = World::new(program.clone(), None, first);
-        world.to_the_end();
+        world.play_out();
         let mut again = World::new(program, None, then);
         again.now = world.now;
         again.events_sent = world.events_sent;
         again.disk = world.disk[..cut.index(world.disk.len())].to_vec();
-        prop_assert!(again.to_the_end().status().is_terminal());
+        prop_assert!(again.play_out().status().is_terminal());
     }
 
     /// Law 6: a handler that takes another way is stopped at the first call that differs, and
@@ -394,7 +394,7 @@ proptest! {
     #[test]
     fn another_way_is_found_at_its_first_call(program in proptest::collection::vec(op(), 1..8), at in any::<proptest::sample::Index>()) {
         let mut world = World::new(program.clone(), None, vec![]);
-        world.to_the_end();
+        world.play_out();
         // The journal without its end is a run that still goes on; all its calls are recorded.
         world.disk.pop();
         let at = at.index(program.len());
@@ -405,7 +405,7 @@ proptest! {
             _ => Op::Step { name: 0, attempts_max: 1, timeout_ms: None, per_attempt: false },
         };
         let bodies = world.bodies_run.len();
-        let run = world.to_the_end();
+        let run = world.play_out();
         prop_assert_eq!(run.status(), ExecutionStatus::Failed);
         let Some(Record::RunFailed { failure, .. }) = world.disk.last() else { panic!() };
         prop_assert_eq!(failure.kind, FailureKind::Diverged);
@@ -417,11 +417,11 @@ proptest! {
     #[test]
     fn an_early_end_is_divergence(program in proptest::collection::vec(op(), 1..8)) {
         let mut world = World::new(program, None, vec![]);
-        world.to_the_end();
+        world.play_out();
         world.disk.pop();
         prop_assume!(!world.claimed().steps().is_empty());
         world.program.clear();
-        let run = world.to_the_end();
+        let run = world.play_out();
         prop_assert_eq!(run.status(), ExecutionStatus::Failed);
     }
 }
@@ -442,7 +442,7 @@ fn a_step_that_takes_the_host_down_is_given_up() {
         decision.records.iter().for_each(|record| run.apply(record));
         world.disk.extend(decision.records); // flushed while the attempt went on; then the host died
     }
-    world.to_the_end();
+    world.play_out();
     let run = world.claimed();
     let StepState::Dead(failure) = &run.steps()[0].state else { panic!("{run:?}") };
     assert_eq!(failure.kind, FailureKind::HostCrashed);

@@ -16,6 +16,8 @@ use super::group_commit::Message;
 use super::queries::Connection;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// While much is written.
+const INTERVAL_BUSY: Duration = Duration::from_millis(250);
 /// From this many pages of log on (32 MB) it is made to start over.
 const LOG_PAGES_MAX: i64 = 8_000;
 /// So many pages are little enough for the writer to do.
@@ -26,11 +28,12 @@ const PASSES_MAX: u32 = 4;
 /// Works until the writer is gone.
 pub(super) async fn run(options: SqliteConnectOptions, writer: mpsc::WeakUnboundedSender<Message>) {
     let mut connection: Option<Connection> = None;
+    let mut interval = INTERVAL;
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(interval).await;
         let Some(writer) = writer.upgrade() else { return };
         match round(&mut connection, &options, &writer).await {
-            Ok(()) => {}
+            Ok(log) => interval = if log < LOG_PAGES_MAX { INTERVAL } else { INTERVAL_BUSY },
             Err(error) => {
                 connection = None;
                 tracing::warn!(%error, "the write-ahead log could not be brought into the database");
@@ -39,19 +42,22 @@ pub(super) async fn run(options: SqliteConnectOptions, writer: mpsc::WeakUnbound
     }
 }
 
+/// How many pages the log had.
 async fn round(
     connection: &mut Option<Connection>,
     options: &SqliteConnectOptions,
     writer: &mpsc::UnboundedSender<Message>,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(options.connect().await?),
     };
+    let mut pages = 0;
     for _ in 0..PASSES_MAX {
         let (log, done) = passive(connection).await?;
+        pages = log;
         if log < LOG_PAGES_MAX {
-            return Ok(());
+            return Ok(log);
         }
         if log - done <= REST_PAGES_MAX {
             break;
@@ -62,7 +68,7 @@ async fn round(
         // An error means that the writer is gone, and with it the need.
         let _ = wait.await;
     }
-    Ok(())
+    Ok(pages)
 }
 
 /// Brings over what can be without stopping anybody: how many pages the log has, and how many of

@@ -26,8 +26,9 @@ use super::{
     VersionAdded, VersionView,
 };
 
-/// So many verbs go into one transaction at most: the first of them waits for the last.
-const BATCH_MAX: usize = 1024;
+/// So much goes into one transaction at most, for the first of a batch waits for the last.
+const BATCH_VERBS_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// What can be asked of the writer.
 pub(super) enum Verb {
@@ -41,6 +42,19 @@ pub(super) enum Verb {
     ActivateVersion { task: TaskName, version: u32 },
     RemoveModule(TaskName),
     Ping,
+}
+
+impl Verb {
+    /// About how much it writes.
+    fn bytes(&self) -> usize {
+        match self {
+            Verb::Create(new) => new.payload.len_bytes(),
+            Verb::Commit(commit) => commit.bytes(),
+            Verb::AddEvent(event) => event.payload.len_bytes(),
+            Verb::AddVersion(new) => new.component.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// What came of it.
@@ -99,22 +113,19 @@ impl Writer {
     /// Works until it is closed, or until nobody is left who could ask.
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
         while let Some(first) = queue.recv().await {
-            let mut verbs = Vec::new();
-            let mut answers = Vec::new();
+            let (mut verbs, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
             let mut then = None;
             let mut next = Some(first);
             while let Some(message) = next {
-                match message {
-                    Message::Ask(verb, answer) => {
-                        verbs.push(verb);
-                        answers.push(answer);
-                    }
-                    other => {
-                        then = Some(other);
-                        break;
-                    }
-                }
-                next = if verbs.len() < BATCH_MAX { queue.try_recv().ok() } else { None };
+                let Message::Ask(verb, answer) = message else {
+                    then = Some(message);
+                    break;
+                };
+                bytes += verb.bytes();
+                verbs.push(verb);
+                answers.push(answer);
+                let full = verbs.len() >= BATCH_VERBS_MAX || bytes >= BATCH_BYTES_MAX;
+                next = if full { None } else { queue.try_recv().ok() };
             }
             for (answer, outcome) in answers.into_iter().zip(self.write(verbs).await) {
                 // Nobody is there to hear it: the verb was done all the same.
@@ -127,6 +138,10 @@ impl Writer {
                 }
                 Some(Message::Close(done)) => {
                     self.close().await;
+                    queue.close();
+                    // Dropped with the queue itself, what is being sent at this very moment would
+                    // stay in it, and whoever sent it would wait for ever.
+                    while queue.recv().await.is_some() {}
                     let _ = done.send(());
                     return;
                 }

@@ -25,7 +25,13 @@ use tokio::{
 
 use super::group_commit::{Message, Outcome, Verb, Writer};
 use super::lock::DirectoryLock;
-use super::queries::{claims, commits::Encoded, events, executions::Known, modules, runs, views};
+use super::queries::{
+    claims::{self, Hold},
+    commits::Encoded,
+    events,
+    executions::Known,
+    modules, runs, views,
+};
 use super::{checkpoint, schema, *};
 
 /// Where the store is, and how wide.
@@ -108,6 +114,10 @@ impl Sqlite {
         of_verb(outcome).ok_or_else(|| StoreError::Corrupt("the answer of another verb came".to_owned()))
     }
 
+    async fn read_claimed(&self, hold: Hold) -> Result<Option<Claimed>, StoreError> {
+        claims::read_claimed(&mut *self.reader().await?, hold).await
+    }
+
     async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         Ok(self.readers.acquire().await?)
     }
@@ -160,10 +170,24 @@ impl Store for Sqlite {
                 _ => None,
             })
             .await?;
-        match hold {
-            Some(hold) => claims::read_claimed(&mut *self.reader().await?, hold).await,
-            None => Ok(None),
+        let Some(hold) = hold else { return Ok(None) };
+        let read = self.read_claimed(hold).await;
+        if read.is_err() {
+            // Nobody will get to know of the hold, so it must not stay. If this fails too, the
+            // next start of the host finds it.
+            let release = Commit {
+                claim: hold.claim,
+                first_number: 0,
+                records: Vec::new(),
+                consumed: Vec::new(),
+                standing: None,
+                release: true,
+            };
+            if let Err(error) = self.commit(release).await {
+                tracing::error!(%error, run = run.0, "a claim that could not be used could not be let go either");
+            }
         }
+        read
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {

@@ -58,8 +58,8 @@ pub(crate) async fn claim(
         format!(
             "with w (run_key) as ({values})
              update executions set status = 'running'
-              where execution_key in (select r.execution_key from w join runs r on r.run_key = w.run_key)
-                and status = 'scheduled'"
+               from w join runs r on r.run_key = w.run_key
+              where executions.execution_key = r.execution_key"
         )
     });
     execute_all(connection, statements).await?;

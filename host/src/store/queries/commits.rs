@@ -50,6 +50,10 @@ impl Encoded {
         Ok(Encoded { claim: commit.claim, first_number, bodies, consumed: commit.consumed, change })
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bodies.iter().map(|body| body.len()).sum()
+    }
+
     /// Whether the claim ends with it.
     fn ends_claim(&self) -> bool {
         self.change.as_ref().is_some_and(Change::ends_claim)

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 use super::given::*;
@@ -139,4 +140,27 @@ async fn a_database_that_cannot_be_written_is_said_and_survived() {
         other => panic!("{other:?}"),
     }
     store.ping().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_starts_over_once_it_has_grown() {
+    let (store, directory) = sqlite().await;
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    let megabyte = captured(&format!("\"{}\"", "x".repeat(1 << 20)));
+    for number in 0..40 {
+        store.commit(recording(claim, number, vec![megabyte.clone()])).await.unwrap();
+    }
+    let mut other =
+        SqliteConnectOptions::new().filename(directory.path().join("stepbox.db")).connect().await.unwrap();
+    for number in 40.. {
+        store.commit(recording(claim, number, vec![captured("1")])).await.unwrap();
+        let row = sqlx::query("pragma wal_checkpoint(noop)").fetch_one(&mut other).await.unwrap();
+        let pages: i64 = row.get(1);
+        if pages < 1_000 {
+            break;
+        }
+        assert!(number < 1_000, "the log has {pages} pages");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

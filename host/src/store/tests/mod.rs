@@ -1,10 +1,13 @@
 //! The promises of the store, kept by every store.
 
+mod claims;
 mod codec;
-mod conformance;
 mod crash;
 mod differential;
+mod events;
 mod given;
 mod lists;
 mod modules;
+mod recovery;
 mod schema;
+mod starts;

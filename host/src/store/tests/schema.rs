@@ -68,7 +68,7 @@ async fn a_database_is_made_once_and_found_again() {
     module_versions: task_name version digest size_bytes compiled_in_ms created_ms manifest
     modules: task_name active_version versions_given
     pulse: id beats
-    records: run_key number body
+    records: seq run_key number body
     runs: run_key execution_key run_index version trigger status created_ms started_ms completed_ms deadline_ms claim_epoch claim_state claim_records crashes due_ms waiting awaited_event
     ");
 }

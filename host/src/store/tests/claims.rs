@@ -1,10 +1,10 @@
-//! Executions, claims, commits, events: each test is told of a store, and holds on every one.
+//! Claims, commits and how runs end.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use stepbox_domain::{
-    ExecutionStatus, Failure, FailureKind, RunId,
+    Digest, ExecutionStatus, Failure, FailureKind, RunId,
     journal::Record,
     run::{RunFacts, Wait},
 };
@@ -13,12 +13,6 @@ use super::given::*;
 use crate::store::*;
 
 on_every_store!(
-    a_start_is_new_once_and_a_replay_afterwards,
-    of_a_thousand_identical_starts_one_is_new,
-    of_concurrent_starts_with_two_payloads_one_wins,
-    an_id_that_is_taken_by_another_start_is_a_clash,
-    a_start_can_be_claimed_at_once,
-    a_start_on_a_version_that_is_gone_leaves_nothing_behind,
     a_claim_brings_all_that_is_needed_to_go_on,
     a_run_has_one_holder,
     of_concurrent_claims_one_holds,
@@ -36,112 +30,10 @@ on_every_store!(
     cancel_is_final_at_its_answer,
     cancel_of_what_is_over_or_unknown_says_so,
     cancel_against_a_crowd_of_commits_leaves_a_whole_journal,
-    events_come_back_in_the_order_of_their_arrival,
-    an_event_is_awaited_only_by_the_wait_that_it_answers,
-    an_event_is_consumed_once,
-    an_event_of_another_execution_cannot_be_consumed,
-    events_for_what_is_over_or_unknown_are_refused,
-    a_recovery_lets_go_of_all_claims_and_lists_what_is_not_over,
-    a_recovery_finds_what_was_sent_while_nobody_looked,
-    claims_left_behind_without_a_record_are_counted,
-    a_claim_that_came_to_a_wait_is_no_crash,
-    a_released_claim_is_no_crash,
     a_journal_is_found_by_the_exact_id_of_its_run,
     a_ping_is_answered,
     a_closed_store_says_so,
 );
-
-async fn a_start_is_new_once_and_a_replay_afterwards(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let new = store.create_execution(start("a", "order", r#"{"n": 1, "m":2}"#)).await.unwrap();
-    let Creation::New { execution, run, claimed: None } = new else { panic!("{new:?}") };
-    assert_eq!(execution.payload.as_str(), r#"{"n": 1, "m":2}"#);
-    assert_eq!((execution.status, execution.scheduled_at), (ExecutionStatus::Scheduled, at(1_000)));
-    assert_eq!((execution.run.as_str(), execution.run_key), ("a:run:0", run));
-    assert_eq!(view(&store, "a").await, execution);
-
-    let again = store.create_execution(start("a", "order", r#"{"m":2,"n":1}"#)).await.unwrap();
-    assert_eq!(again, Creation::Replay(execution));
-
-    let claim = store.claim(run, at(1_100)).await.unwrap().unwrap().claim;
-    store.commit(standing(claim, 0, completed("3", 2_000))).await.unwrap();
-    let finished = store.create_execution(start("a", "order", r#"{"m":2,"n":1}"#)).await.unwrap();
-    assert_eq!(finished, Creation::Replay(view(&store, "a").await));
-    assert_eq!(view(&store, "a").await.status, ExecutionStatus::Completed);
-}
-
-async fn of_a_thousand_identical_starts_one_is_new(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let starts = (0..1_000).map(|_| store.create_execution(start("a", "order", "[1]")));
-    let mut new = 0;
-    for creation in join_all(starts).await {
-        match creation.unwrap() {
-            Creation::New { .. } => new += 1,
-            Creation::Replay(view) => assert_eq!((view.id.as_str(), view.payload.as_str()), ("a", "[1]")),
-            Creation::Clash { .. } => panic!("a clash"),
-        }
-    }
-    assert_eq!(new, 1);
-    assert_eq!(store.counts().await.unwrap().scheduled, 1);
-}
-
-async fn of_concurrent_starts_with_two_payloads_one_wins(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let starts =
-        (0..100).map(|n| store.create_execution(start("a", "order", if n % 2 == 0 { "1" } else { "2" })));
-    let creations: Vec<_> = join_all(starts).await.into_iter().map(Result::unwrap).collect();
-    let count = |of: fn(&Creation) -> bool| creations.iter().filter(|creation| of(creation)).count();
-    assert_eq!(count(|creation| matches!(creation, Creation::New { .. })), 1);
-    assert_eq!(count(|creation| matches!(creation, Creation::Replay(_))), 49);
-    assert_eq!(count(|creation| matches!(creation, Creation::Clash { .. })), 50);
-}
-
-async fn an_id_that_is_taken_by_another_start_is_a_clash(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    store.add_version(upload("refund", b"refund 1")).await.unwrap();
-    scheduled(&store, "a").await;
-    for other in [start("a", "order", "{ }x".trim_end_matches('x')), start("a", "order", "{}")] {
-        assert!(matches!(store.create_execution(other).await.unwrap(), Creation::Replay(_)));
-    }
-    for other in [start("a", "order", "[]"), start("a", "refund", "{}")] {
-        let clash = store.create_execution(other).await.unwrap();
-        assert_eq!(clash, Creation::Clash { task: task("order") });
-    }
-}
-
-async fn a_start_can_be_claimed_at_once(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let new = NewExecution { claim: true, deadline: Some(at(60_000)), ..start("a", "order", "{}") };
-    let creation = store.create_execution(new).await.unwrap();
-    let Creation::New { execution, run, claimed: Some(claimed) } = creation else { panic!("{creation:?}") };
-    assert_eq!(execution.status, ExecutionStatus::Running);
-    assert_eq!(execution, view(&store, "a").await);
-    assert_eq!(claimed.claim.run, run);
-    assert_eq!(claimed.digest, stepbox_domain::Digest::of(b"order 1"));
-    let (facts, records) = store.journal(&execution.run).await.unwrap().unwrap();
-    assert_eq!((&facts, records.len()), (&claimed.facts, 0));
-    assert_eq!(store.claim(run, at(1_100)).await.unwrap(), None);
-    store.commit(recording(claimed.claim, 0, vec![step_ran("s")])).await.unwrap();
-}
-
-async fn a_start_on_a_version_that_is_gone_leaves_nothing_behind(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    for new in [start("a", "refund", "{}"), NewExecution { version: 2, ..start("a", "order", "{}") }] {
-        for claim in [false, true] {
-            let error = store.create_execution(NewExecution { claim, ..new.clone() }).await.unwrap_err();
-            assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-        }
-    }
-    assert_eq!(store.counts().await.unwrap(), Counts::default());
-    // In company, too.
-    let (good, bad) = tokio::join!(
-        store.create_execution(start("b", "order", "{}")),
-        store.create_execution(start("a", "refund", "{}")),
-    );
-    assert!(matches!(good.unwrap(), Creation::New { .. }));
-    assert!(matches!(bad, Err(StoreError::Unavailable(_))));
-    assert_eq!(store.counts().await.unwrap().scheduled, 1);
-}
 
 async fn a_claim_brings_all_that_is_needed_to_go_on(store: Arc<dyn Store>) {
     with_order(&store).await;
@@ -166,7 +58,7 @@ async fn a_claim_brings_all_that_is_needed_to_go_on(store: Arc<dyn Store>) {
     };
     assert_eq!(second.facts, facts);
     assert_eq!(second.payload.as_str(), r#"{"n":1}"#);
-    assert_eq!(second.digest, stepbox_domain::Digest::of(b"order 1"));
+    assert_eq!(second.digest, Digest::of(b"order 1"));
     assert_eq!(second.records, [step_ran("s"), captured("1")]);
     assert_eq!(told(&second.events), [(1, "early 1".to_owned())]);
     assert_eq!(second.events[0].received_at, at(2_000));
@@ -445,189 +337,6 @@ async fn cancel_against_a_crowd_of_commits_leaves_a_whole_journal(store: Arc<dyn
     }
     assert_eq!(answered.len(), written + 1, "nothing is recorded after the answer");
     assert!(matches!(answered.last(), Some(Record::RunCancelled { .. })));
-}
-
-/// Invariant 5.
-async fn events_come_back_in_the_order_of_their_arrival(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let (a, b) = (scheduled(&store, "a").await, scheduled(&store, "b").await);
-    for (execution, event, payload) in [("a", "x", "1"), ("b", "x", "2"), ("a", "y", "3"), ("a", "x", "1")] {
-        assert!(matches!(
-            send(&store, execution, event, payload).await,
-            EventAdded::Added { awaited: false, .. }
-        ));
-    }
-    let all = told(&store.events_after(a, 0).await.unwrap());
-    assert_eq!(all, [(1, "x 1".to_owned()), (3, "y 3".to_owned()), (4, "x 1".to_owned())]);
-    assert_eq!(told(&store.events_after(a, 3).await.unwrap()), [(4, "x 1".to_owned())]);
-    assert_eq!(store.events_after(b, 0).await.unwrap().len(), 1);
-    assert_eq!(store.events_after(RunKey(999), 0).await.unwrap(), []);
-
-    // At once, and more than one statement holds.
-    join_all((0..300).map(|n| send_to(&store, n))).await;
-    let many = store.events_after(b, 4).await.unwrap();
-    assert_eq!(many.len(), 300);
-    assert!(many.windows(2).all(|pair| pair[0].seq < pair[1].seq));
-    let payloads: Vec<_> = many.iter().map(|event| event.payload.to_string()).collect();
-    assert_eq!(payloads, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
-}
-
-async fn send_to(store: &Arc<dyn Store>, n: usize) {
-    send(store, "b", "many", &n.to_string()).await;
-}
-
-async fn an_event_is_awaited_only_by_the_wait_that_it_answers(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let claim = claimed(&store, "a").await;
-    let run = claim.run;
-    let added = |awaited| EventAdded::Added { run, awaited };
-    assert_eq!(send(&store, "a", "early", "1").await, added(false), "nobody waits yet");
-    store.commit(standing(claim, 0, at_event("approval", None))).await.unwrap();
-    assert_eq!(send(&store, "a", "early", "1").await, added(false), "another name");
-    assert_eq!(send(&store, "a", "approval", "1").await, added(true));
-    assert_eq!(send(&store, "a", "approval", "1").await, added(false), "the one before answers it");
-
-    store
-        .commit(Commit { consumed: vec![3], ..standing(claim, 0, at_event("other", Some(1_999))) })
-        .await
-        .unwrap();
-    assert_eq!(send(&store, "a", "other", "1").await, added(false), "too late: it comes at 2,000");
-    store.commit(standing(claim, 0, at_event("third", Some(2_000)))).await.unwrap();
-    assert_eq!(send(&store, "a", "third", "1").await, added(true), "just in time");
-    store.commit(standing(claim, 0, Standing::Open { waiting: None, due: None })).await.unwrap();
-    assert_eq!(send(&store, "a", "third", "1").await, added(false), "nobody waits any more");
-
-    // Two at once: one of them answers.
-    store.commit(standing(claim, 0, at_event("fourth", None))).await.unwrap();
-    let (one, two) = tokio::join!(send(&store, "a", "fourth", "1"), send(&store, "a", "fourth", "2"));
-    assert_eq!([one, two].iter().filter(|answer| **answer == added(true)).count(), 1);
-}
-
-/// Invariant 5.
-async fn an_event_is_consumed_once(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let claim = claimed(&store, "a").await;
-    send(&store, "a", "x", "1").await;
-    send(&store, "a", "x", "2").await;
-    let consumed = |event| Record::EventConsumed { step: 0, event, payload: json("1"), at: at(1) };
-    let take =
-        |number, event| Commit { consumed: vec![event], ..recording(claim, number, vec![consumed(event)]) };
-    store.commit(take(0, 1)).await.unwrap();
-    assert_eq!(told(&store.events_after(claim.run, 0).await.unwrap()), [(2, "x 2".to_owned())]);
-    for missing in [1, 77] {
-        assert_corrupt(store.commit(take(1, missing)).await);
-    }
-    assert_eq!(journal(&store, "a").await.len(), 1, "nothing of a refused commit is kept");
-    store.commit(take(1, 2)).await.unwrap();
-    assert_eq!(store.events_after(claim.run, 0).await.unwrap(), []);
-}
-
-async fn an_event_of_another_execution_cannot_be_consumed(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let (a, b) = (claimed(&store, "a").await, claimed(&store, "b").await);
-    send(&store, "b", "x", "1").await;
-    let (bad, good) = tokio::join!(
-        store.commit(Commit { consumed: vec![1], ..commit(a, 0) }),
-        store.commit(recording(b, 0, vec![captured("1")])),
-    );
-    assert_corrupt(bad);
-    good.unwrap();
-    assert_eq!(store.events_after(b.run, 0).await.unwrap().len(), 1);
-}
-
-async fn events_for_what_is_over_or_unknown_are_refused(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let claim = claimed(&store, "a").await;
-    store.commit(standing(claim, 0, completed("1", 5))).await.unwrap();
-    assert_eq!(send(&store, "a", "x", "1").await, EventAdded::AlreadyOver(ExecutionStatus::Completed));
-    assert_eq!(send(&store, "b", "x", "1").await, EventAdded::NoSuchExecution);
-    assert_eq!(store.events_after(claim.run, 0).await.unwrap(), []);
-}
-
-async fn a_recovery_lets_go_of_all_claims_and_lists_what_is_not_over(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let fresh = scheduled(&store, "fresh").await;
-    let under_way = claimed(&store, "under way").await;
-    let waits = claimed(&store, "waits").await;
-    let sleep = Wait::Sleep { step: key("nap"), until: at(5_000) };
-    let asleep = Standing::Open { waiting: Some(sleep), due: Some(at(5_000)) };
-    store.commit(Commit { release: true, ..standing(waits, 0, asleep.clone()) }).await.unwrap();
-    let parked = claimed(&store, "parked").await;
-    store.commit(standing(parked, 0, asleep)).await.unwrap();
-    let for_ever = claimed(&store, "for ever").await;
-    store.commit(Commit { release: true, ..standing(for_ever, 0, at_event("e", None)) }).await.unwrap();
-    let over = claimed(&store, "over").await;
-    store.commit(standing(over, 0, completed("1", 5))).await.unwrap();
-
-    let unfinished = |run, due: Option<i64>, waiting| Unfinished { run, due: due.map(at), waiting };
-    assert_eq!(
-        store.recover().await.unwrap(),
-        [
-            unfinished(fresh, Some(1_000), false),
-            unfinished(under_way.run, Some(1_000), false),
-            unfinished(waits.run, Some(5_000), true),
-            // Its claim was not let go in good order, so it is looked at.
-            unfinished(parked.run, Some(5_000), false),
-            unfinished(for_ever.run, None, true),
-        ]
-    );
-    assert_lost(store.commit(recording(under_way, 0, vec![step_ran("s")])).await);
-    assert!(store.claim(under_way.run, at(9)).await.unwrap().is_some());
-    assert!(store.claim(parked.run, at(9)).await.unwrap().is_some());
-}
-
-/// Invariant 9.
-async fn a_recovery_finds_what_was_sent_while_nobody_looked(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let claim = claimed(&store, "a").await;
-    store.commit(Commit { release: true, ..standing(claim, 0, at_event("e", None)) }).await.unwrap();
-    send(&store, "a", "other", "1").await;
-    assert!(store.recover().await.unwrap()[0].waiting);
-    send(&store, "a", "e", "1").await;
-    assert!(!store.recover().await.unwrap()[0].waiting);
-}
-
-/// Invariant 8.
-async fn claims_left_behind_without_a_record_are_counted(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let run = claimed(&store, "a").await.run;
-    for crashes in 1..4 {
-        store.recover().await.unwrap();
-        assert_eq!(store.claim(run, at(1)).await.unwrap().unwrap().crashes, crashes);
-    }
-    store.recover().await.unwrap();
-    store.recover().await.unwrap();
-    let claimed = store.claim(run, at(1)).await.unwrap().unwrap();
-    assert_eq!(claimed.crashes, 4, "a claim counts once, however often the host is started");
-    store.commit(recording(claimed.claim, 0, vec![step_ran("s")])).await.unwrap();
-    store.recover().await.unwrap();
-    assert_eq!(store.claim(run, at(1)).await.unwrap().unwrap().crashes, 0, "it had got somewhere");
-    store.recover().await.unwrap();
-    assert_eq!(store.claim(run, at(1)).await.unwrap().unwrap().crashes, 1);
-}
-
-async fn a_claim_that_came_to_a_wait_is_no_crash(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let run = claimed(&store, "a").await.run;
-    for _ in 0..3 {
-        store.recover().await.unwrap();
-        let claimed = store.claim(run, at(1)).await.unwrap().unwrap();
-        assert!(claimed.crashes <= 1);
-        store.commit(standing(claimed.claim, 0, at_event("e", None))).await.unwrap();
-    }
-    store.recover().await.unwrap();
-    assert_eq!(store.claim(run, at(1)).await.unwrap().unwrap().crashes, 0);
-}
-
-async fn a_released_claim_is_no_crash(store: Arc<dyn Store>) {
-    with_order(&store).await;
-    let run = claimed(&store, "a").await.run;
-    store.recover().await.unwrap();
-    let claimed = store.claim(run, at(1)).await.unwrap().unwrap();
-    assert_eq!(claimed.crashes, 1);
-    store.commit(releasing(claimed.claim, 0)).await.unwrap();
-    store.recover().await.unwrap();
-    assert_eq!(store.claim(run, at(1)).await.unwrap().unwrap().crashes, 0);
 }
 
 async fn a_journal_is_found_by_the_exact_id_of_its_run(store: Arc<dyn Store>) {

@@ -1,0 +1,114 @@
+//! What is sent to executions.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use stepbox_domain::{ExecutionStatus, journal::Record};
+
+use super::given::*;
+use crate::store::*;
+
+on_every_store!(
+    events_come_back_in_the_order_of_their_arrival,
+    an_event_is_awaited_only_by_the_wait_that_it_answers,
+    an_event_is_consumed_once,
+    an_event_of_another_execution_cannot_be_consumed,
+    events_for_what_is_over_or_unknown_are_refused,
+);
+
+/// Invariant 5.
+async fn events_come_back_in_the_order_of_their_arrival(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let (a, b) = (scheduled(&store, "a").await, scheduled(&store, "b").await);
+    for (execution, event, payload) in [("a", "x", "1"), ("b", "x", "2"), ("a", "y", "3"), ("a", "x", "1")] {
+        assert!(matches!(
+            send(&store, execution, event, payload).await,
+            EventAdded::Added { awaited: false, .. }
+        ));
+    }
+    let all = told(&store.events_after(a, 0).await.unwrap());
+    assert_eq!(all, [(1, "x 1".to_owned()), (3, "y 3".to_owned()), (4, "x 1".to_owned())]);
+    assert_eq!(told(&store.events_after(a, 3).await.unwrap()), [(4, "x 1".to_owned())]);
+    assert_eq!(store.events_after(b, 0).await.unwrap().len(), 1);
+    assert_eq!(store.events_after(RunKey(999), 0).await.unwrap(), []);
+
+    // At once, and more than one statement holds.
+    join_all((0..300).map(|n| send_to(&store, n))).await;
+    let many = store.events_after(b, 4).await.unwrap();
+    assert_eq!(many.len(), 300);
+    assert!(many.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    let payloads: Vec<_> = many.iter().map(|event| event.payload.to_string()).collect();
+    assert_eq!(payloads, (0..300).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+async fn send_to(store: &Arc<dyn Store>, n: usize) {
+    send(store, "b", "many", &n.to_string()).await;
+}
+
+async fn an_event_is_awaited_only_by_the_wait_that_it_answers(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    let run = claim.run;
+    let added = |awaited| EventAdded::Added { run, awaited };
+    assert_eq!(send(&store, "a", "early", "1").await, added(false), "nobody waits yet");
+    store.commit(standing(claim, 0, at_event("approval", None))).await.unwrap();
+    assert_eq!(send(&store, "a", "early", "1").await, added(false), "another name");
+    assert_eq!(send(&store, "a", "approval", "1").await, added(true));
+    assert_eq!(send(&store, "a", "approval", "1").await, added(false), "the one before answers it");
+
+    store
+        .commit(Commit { consumed: vec![3], ..standing(claim, 0, at_event("other", Some(1_999))) })
+        .await
+        .unwrap();
+    assert_eq!(send(&store, "a", "other", "1").await, added(false), "too late: it comes at 2,000");
+    store.commit(standing(claim, 0, at_event("third", Some(2_000)))).await.unwrap();
+    assert_eq!(send(&store, "a", "third", "1").await, added(true), "just in time");
+    store.commit(standing(claim, 0, Standing::Open { waiting: None, due: None })).await.unwrap();
+    assert_eq!(send(&store, "a", "third", "1").await, added(false), "nobody waits any more");
+
+    // Two at once: one of them answers.
+    store.commit(standing(claim, 0, at_event("fourth", None))).await.unwrap();
+    let (one, two) = tokio::join!(send(&store, "a", "fourth", "1"), send(&store, "a", "fourth", "2"));
+    assert_eq!([one, two].iter().filter(|answer| **answer == added(true)).count(), 1);
+}
+
+/// Invariant 5.
+async fn an_event_is_consumed_once(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    send(&store, "a", "x", "1").await;
+    send(&store, "a", "x", "2").await;
+    let consumed = |event| Record::EventConsumed { step: 0, event, payload: json("1"), at: at(1) };
+    let take =
+        |number, event| Commit { consumed: vec![event], ..recording(claim, number, vec![consumed(event)]) };
+    store.commit(take(0, 1)).await.unwrap();
+    assert_eq!(told(&store.events_after(claim.run, 0).await.unwrap()), [(2, "x 2".to_owned())]);
+    for missing in [1, 77] {
+        assert_corrupt(store.commit(take(1, missing)).await);
+    }
+    assert_eq!(journal(&store, "a").await.len(), 1, "nothing of a refused commit is kept");
+    store.commit(take(1, 2)).await.unwrap();
+    assert_eq!(store.events_after(claim.run, 0).await.unwrap(), []);
+}
+
+async fn an_event_of_another_execution_cannot_be_consumed(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let (a, b) = (claimed(&store, "a").await, claimed(&store, "b").await);
+    send(&store, "b", "x", "1").await;
+    let (bad, good) = tokio::join!(
+        store.commit(Commit { consumed: vec![1], ..commit(a, 0) }),
+        store.commit(recording(b, 0, vec![captured("1")])),
+    );
+    assert_corrupt(bad);
+    good.unwrap();
+    assert_eq!(store.events_after(b.run, 0).await.unwrap().len(), 1);
+}
+
+async fn events_for_what_is_over_or_unknown_are_refused(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    store.commit(standing(claim, 0, completed("1", 5))).await.unwrap();
+    assert_eq!(send(&store, "a", "x", "1").await, EventAdded::AlreadyOver(ExecutionStatus::Completed));
+    assert_eq!(send(&store, "b", "x", "1").await, EventAdded::NoSuchExecution);
+    assert_eq!(store.events_after(claim.run, 0).await.unwrap(), []);
+}

@@ -42,9 +42,10 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub live_max: u32,
 
-    /// How many of these may stand still at a short wait; must leave room for runs that move
-    #[arg(long, env = "STEPBOX_PARKED_MAX", value_name = "RUNS", default_value_t = 600)]
-    pub parked_max: u32,
+    /// How many of these may stand still at a short wait, which must leave room for runs that move
+    /// [default: six of ten]
+    #[arg(long, env = "STEPBOX_PARKED_MAX", value_name = "RUNS")]
+    pub parked_max: Option<u32>,
 
     /// A wait that is over sooner keeps its instance, in milliseconds; a longer one gives it up
     /// and is replayed, which takes a millisecond or so
@@ -95,12 +96,16 @@ impl Config {
     /// Finds what each value by itself does not show.
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
-            self.parked_max < self.live_max,
+            self.parked_max() < self.live_max,
             "parked-max ({}) must be less than live-max ({}): runs that stand still would keep all others out",
-            self.parked_max,
+            self.parked_max(),
             self.live_max
         );
         Ok(())
+    }
+
+    fn parked_max(&self) -> u32 {
+        self.parked_max.unwrap_or(self.live_max / 10 * 6 + self.live_max % 10 * 6 / 10)
     }
 
     pub fn stop_patience(&self) -> Duration {
@@ -111,7 +116,7 @@ impl Config {
         EngineConfig {
             policy: Policy::default(),
             live_max: self.live_max as usize,
-            parked_max: self.parked_max as usize,
+            parked_max: self.parked_max() as usize,
             park_max: Duration::from_millis(self.park_max_ms),
         }
     }

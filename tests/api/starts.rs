@@ -144,8 +144,7 @@ async fn a_payload_that_the_schema_refuses_is_422_names_the_pointer_and_leaves_n
 async fn an_id_has_1_to_255_printable_characters() {
     let server = Server::start().await;
     let long = "ä".repeat(255);
-    for good in ["1", &long, "with space", "a/b?c#d%e&f", "50% off_\"quoted\"", "日本語 🦀", "..", "null"]
-    {
+    for good in ["1", &long, "with space", "a/b?c#d%e&f", "50% off_\"quoted\"", "日本語 🦀", "null"] {
         let answer = server.start(good, "raw", &Value::Null).await;
         assert_eq!(answer.expect(201)["executionId"], good);
         let location = answer.header("location").unwrap().to_owned();

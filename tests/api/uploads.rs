@@ -121,7 +121,7 @@ async fn a_module_that_cannot_describe_itself_is_told_why() {
     for (text, words) in [
         ("!panic", "nothing to say"),
         ("!spin", "CPU"),
-        ("!recurse", "stack"),
+        ("!recurse", "recursion"),
         ("!allocate", "memory"),
         ("!context", "context"),
         ("!step", "step"),

@@ -89,7 +89,7 @@ async fn a_second_host_over_the_same_data_is_refused_and_says_why() {
     let (status, said) = server.second_on_the_same_data();
 
     assert!(status.code().is_some_and(|code| code != 0), "{status}: {said}");
-    let folder = server.data().path().to_str().unwrap().to_owned();
+    let folder = server.data().to_str().unwrap().to_owned();
     assert!(said.contains(&folder), "{said:?} does not say which folder");
     assert!(!said.contains("stepbox listens on"), "{said}");
     assert!(!said.contains("panicked"), "{said}");

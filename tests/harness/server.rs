@@ -1,16 +1,14 @@
 //! The real binary as a process: started, killed, stopped, started again on the same data.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs::File,
+    io::{Read, Seek, SeekFrom},
     ops::Deref,
     os::unix::process::{CommandExt, ExitStatusExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex,
-        mpsc::{Receiver, channel},
-    },
-    time::Duration,
+    sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
@@ -31,11 +29,17 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     client: Client,
     process: Option<Child>,
-    data: Arc<TempDir>,
+    folder: TempDir,
     setup: Setup,
-    logs: Arc<Mutex<Vec<LogLine>>>,
-    /// Threads that read the output of the process; they end with it.
-    readers: Vec<std::thread::JoinHandle<()>>,
+    logs: Mutex<Logs>,
+}
+
+/// What the server has written to stderr so far. It goes to a file, so that whatever was written
+/// before an answer can be read after it, and nothing is lost with the process.
+#[derive(Default)]
+struct Logs {
+    read_bytes: u64,
+    lines: Vec<LogLine>,
 }
 
 /// How a server is started.
@@ -80,31 +84,25 @@ impl Setup {
 
     /// A server with the tasks `scenario` and `raw`.
     pub async fn start(self) -> Server {
-        let data = Arc::new(new_folder());
-        copy(template().await.path(), data.path());
-        Server::begin(self, data)
+        let folder = new_folder();
+        copy(template().await, &data_in(&folder));
+        Server::begin(self, folder)
     }
 
     /// A server that has nothing yet.
     pub async fn start_empty(self) -> Server {
-        Server::begin(self, Arc::new(new_folder()))
-    }
-
-    fn spawn(&self, data: &Path) -> Child {
-        let mut command = self.command(data);
-        // SAFETY: one system call between fork and exec, nothing is allocated. The server must
-        // not outlive a test binary that was killed itself.
-        unsafe {
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
-        command.spawn().expect("the server can be started")
+        Server::begin(self, new_folder())
     }
 
     fn command(&self, data: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stepbox"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(&self.arguments);
-        command.args(["--log", "info", "--log-format", "json"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(["--log", "info", "--log-format", "json"]).stdin(Stdio::null());
+        // SAFETY: one system call between fork and exec, nothing is allocated. The server must
+        // not outlive a test binary that was killed itself.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
         command
     }
 }
@@ -124,14 +122,13 @@ impl Server {
         Setup::default().with(name, value)
     }
 
-    fn begin(setup: Setup, data: Arc<TempDir>) -> Server {
+    fn begin(setup: Setup, folder: TempDir) -> Server {
         let mut server = Server {
             client: Client::new("http://127.0.0.1:9".to_owned()),
             process: None,
-            data,
+            folder,
             setup,
-            logs: Arc::default(),
-            readers: Vec::new(),
+            logs: Mutex::default(),
         };
         server.run();
         server
@@ -140,41 +137,33 @@ impl Server {
     /// Starts the process and comes back when it listens.
     fn run(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let mut process = self.setup.spawn(self.data.path());
-        let stdout = self.read_stdout(process.stdout.take().expect("it is piped"));
-        self.read_stderr(process.stderr.take().expect("it is piped"));
-        self.process = Some(process);
-        match stdout.recv_timeout(START_PATIENCE) {
-            Ok(base) => self.client.moved_to(base),
-            Err(_) => {
-                let status = self.process.as_mut().map(Child::try_wait);
+        let (stdout, stderr) = (self.file("stdout"), self.file("stderr"));
+        let mut command = self.setup.command(&data_in(&self.folder));
+        command.stdout(File::create(&stdout).unwrap());
+        command.stderr(File::options().create(true).append(true).open(stderr).unwrap());
+        let process = self.process.insert(command.spawn().expect("the server can be started"));
+
+        let end = Instant::now() + START_PATIENCE;
+        let base = loop {
+            let said = std::fs::read_to_string(&stdout).unwrap();
+            let listens = said.lines().find_map(|line| line.strip_prefix("stepbox listens on "));
+            if let Some(base) = listens.filter(|_| said.ends_with('\n')) {
+                break base.to_owned();
+            }
+            let status = process.try_wait().expect("it can be waited for");
+            if status.is_some() || Instant::now() > end {
                 panic!("the server does not listen ({status:?}); its log:\n{}", self.log_text());
             }
-        }
+            std::thread::sleep(Duration::from_millis(3));
+        };
+        self.client.moved_to(base);
     }
 
-    fn read_stdout(&mut self, stdout: impl Read + Send + 'static) -> Receiver<String> {
-        let (listens, receiver) = channel();
-        self.readers.push(std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(base) = line.strip_prefix("stepbox listens on ") {
-                    drop(listens.send(base.trim().to_owned()));
-                }
-            }
-        }));
-        receiver
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
-    fn read_stderr(&mut self, stderr: impl Read + Send + 'static) {
-        let logs = self.logs.clone();
-        self.readers.push(std::thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                logs.lock().unwrap().push(LogLine::read(&String::from_utf8_lossy(&line)));
-            }
-        }));
-    }
-
-    /// Ends the process where it stands, and comes back when all that it wrote is read.
+    /// Ends the process where it stands.
     pub fn kill_9(&mut self) -> &mut Server {
         let mut process = self.process.take().expect("it runs");
         process.kill().expect("it can be killed");
@@ -185,7 +174,6 @@ impl Server {
             "it had ended by itself: {status}; its log:\n{}",
             self.log_text()
         );
-        self.readers.drain(..).for_each(|reader| drop(reader.join()));
         self
     }
 
@@ -216,7 +204,6 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        self.readers.drain(..).for_each(|reader| drop(reader.join()));
         status
     }
 
@@ -226,30 +213,36 @@ impl Server {
         self.ended().await
     }
 
-    pub fn data(&self) -> Arc<TempDir> {
-        self.data.clone()
+    /// The folder that it was given for its data.
+    pub fn data(&self) -> PathBuf {
+        data_in(&self.folder)
     }
 
     /// Runs another server over the same data while this one runs: how it ended, and what it said.
     pub fn second_on_the_same_data(&self) -> (ExitStatus, String) {
-        let output = self.setup.command(self.data.path()).output().expect("it can be run");
+        let output = self.setup.command(&self.data()).output().expect("it can be run");
         let said = [output.stdout, output.stderr].concat();
         (output.status, String::from_utf8_lossy(&said).into_owned())
     }
 
-    pub fn logs(&self) -> Vec<LogLine> {
-        self.logs.lock().unwrap().clone()
+    /// Looks at the lines that were logged up to now.
+    fn logs<T>(&self, look: impl FnOnce(&[LogLine]) -> T) -> T {
+        let mut logs = self.logs.lock().unwrap();
+        logs.read(&self.file("stderr"));
+        look(&logs.lines)
     }
 
+    /// The last lines of the log.
     pub fn log_text(&self) -> String {
-        let lines: Vec<String> = self.logs().into_iter().map(|line| line.text).collect();
-        let kept = lines.len().saturating_sub(200);
-        lines[kept..].join("\n")
+        self.logs(|lines| {
+            let last = &lines[lines.len().saturating_sub(200)..];
+            last.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n")
+        })
     }
 
     /// The attempts of steps that have begun so far, over all restarts, in order.
     pub fn effects(&self) -> Vec<Effect> {
-        self.logs.lock().unwrap().iter().filter_map(|line| Effect::read(&line.message)).collect()
+        self.logs(|lines| lines.iter().filter_map(|line| Effect::read(&line.message)).collect())
     }
 
     /// The attempts of `execution`, as `tag attempt`.
@@ -269,18 +262,38 @@ impl Server {
     /// The lines that guests of `execution` wrote and that begin with `word`, without it.
     pub fn written(&self, execution: &str, word: &str) -> Vec<String> {
         let run = format!("\"run\":\"{execution}:run:");
-        let logs = self.logs.lock().unwrap();
-        let lines = logs.iter().filter(|line| line.text.contains(&run));
-        lines.filter_map(|line| line.message.strip_prefix(word)).map(|rest| rest.trim().to_owned()).collect()
+        self.logs(|lines| {
+            let lines = lines.iter().filter(|line| line.text.contains(&run));
+            lines
+                .filter_map(|line| line.message.strip_prefix(word))
+                .map(|rest| rest.trim().to_owned())
+                .collect()
+        })
     }
 
     fn unexpected_errors(&self) -> Vec<String> {
-        let errors = self.logs().into_iter().filter(|line| {
-            // What a guest calls an error is none of the host's, and a panic writes no JSON.
-            (line.level == "ERROR" && line.message.is_empty())
-                || (line.level.is_empty() && line.text.contains("panicked"))
-        });
-        errors.map(|line| line.text).collect()
+        self.logs(|lines| {
+            let errors = lines.iter().filter(|line| {
+                // What a guest calls an error is none of the host's, and a panic writes no JSON.
+                (line.level == "ERROR" && line.message.is_empty())
+                    || (line.level.is_empty() && line.text.contains("panicked"))
+            });
+            errors.map(|line| line.text.clone()).collect()
+        })
+    }
+}
+
+impl Logs {
+    /// Reads on from where it stopped, up to the last whole line.
+    fn read(&mut self, path: &Path) {
+        let Ok(mut file) = File::open(path) else { return };
+        file.seek(SeekFrom::Start(self.read_bytes)).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.read_bytes += whole as u64;
+        let text = String::from_utf8_lossy(&bytes[..whole]);
+        self.lines.extend(text.lines().map(LogLine::read));
     }
 }
 
@@ -289,7 +302,6 @@ impl Drop for Server {
         if let Some(mut process) = self.process.take() {
             drop(process.kill());
             drop(process.wait());
-            self.readers.drain(..).for_each(|reader| drop(reader.join()));
         }
         if std::thread::panicking() {
             eprintln!("the log of the server:\n{}", self.log_text());
@@ -305,7 +317,7 @@ impl LogLine {
         let json: Value = serde_json::from_str(text).unwrap_or_default();
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let is_guest = json["target"] == "guest";
-        let message = match &json["message"] {
+        let message = match &json["fields"]["message"] {
             Value::String(message) if is_guest => message.clone(),
             _ => String::new(),
         };
@@ -323,8 +335,8 @@ impl Effect {
 
 /// Data of a server that has the guests already: compiling them anew for each test would take
 /// most of the time.
-async fn template() -> &'static TempDir {
-    static TEMPLATE: OnceCell<TempDir> = OnceCell::const_new();
+async fn template() -> &'static Path {
+    static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
     TEMPLATE
         .get_or_init(|| async {
             let mut server = Server::empty().await;
@@ -332,9 +344,11 @@ async fn template() -> &'static TempDir {
             server.upload("raw", guests::raw()).await.expect(201);
             let status = server.terminate().await;
             assert!(status.success(), "{status}");
-            let data = server.data();
-            drop(server);
-            Arc::into_inner(data).expect("nobody else holds it")
+            // What is static is never dropped: one folder that each run clears.
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("template-data");
+            drop(std::fs::remove_dir_all(&kept));
+            copy(&server.data(), &kept);
+            kept
         })
         .await
 }
@@ -343,11 +357,17 @@ fn new_folder() -> TempDir {
     tempfile::Builder::new().prefix("stepbox-test-").tempdir().expect("a folder can be made")
 }
 
+fn data_in(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
 fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    // The folder of machine code has to be the owner's alone.
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
     for entry in std::fs::read_dir(from).expect("it can be read").map(Result::unwrap) {
         let to = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&to).unwrap();
             copy(&entry.path(), &to);
         } else {
             std::fs::copy(entry.path(), &to).unwrap();

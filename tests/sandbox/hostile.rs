@@ -36,7 +36,7 @@ async fn memory_is_bounded() {
 
 #[tokio::test]
 async fn the_stack_is_bounded() {
-    assert_ends(json!("recurse"), "trapped", &["stack"]).await;
+    assert_ends(json!("recurse"), "trapped", &["recursion"]).await;
 }
 
 #[tokio::test]

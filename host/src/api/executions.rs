@@ -32,6 +32,12 @@ pub async fn start(State(api): State<Api>, body: JsonObject) -> Result<Response,
     let task = TaskName::parse(&fields.required_text("taskName")?)
         .map_err(|error| out_of_range("taskName", error))?;
     let id = match fields.text("executionId")? {
+        Some(id) if id == "." || id == ".." => {
+            return Err(out_of_range(
+                "executionId",
+                "\".\" and \"..\" cannot be asked for: URLs use them up",
+            ));
+        }
         Some(id) => ExecutionId::parse(&id).map_err(|error| out_of_range("executionId", error))?,
         None => new_id(api.engine().clock().now())?,
     };

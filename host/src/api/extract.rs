@@ -271,21 +271,12 @@ impl BodyMax {
 /// Between two pieces of a body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// What of a body that is too large is read and thrown away: a client that is still sending
-/// when the answer comes may not see it.
-const DISCARD_MAX_BYTES: usize = 64 << 20;
-const DISCARD_MAX: Duration = Duration::from_secs(5);
-
 async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let waits_for_word = parts.headers.contains_key(header::EXPECT);
     let mut body = body.into_data_stream();
     if declared.is_some_and(|bytes| bytes > max.bytes as u64) {
-        if !waits_for_word {
-            discard(body).await;
-        }
         return Err(max.exceeded());
     }
 
@@ -302,7 +293,6 @@ async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
                 return Err(ApiError::bad_request("body_cut_off", message));
             }
             Some(Ok(piece)) if whole.len() + piece.len() > max.bytes => {
-                discard(body).await;
                 return Err(max.exceeded());
             }
             // A body that comes in one piece is not copied.
@@ -310,18 +300,4 @@ async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
             Some(Ok(piece)) => whole.extend_from_slice(&piece),
         }
     }
-}
-
-async fn discard(mut body: impl futures_util::Stream<Item = Result<Bytes, axum::Error>> + Unpin) {
-    let all = async {
-        let mut bytes = 0;
-        while let Some(Ok(piece)) = body.next().await {
-            bytes += piece.len();
-            if bytes > DISCARD_MAX_BYTES {
-                break;
-            }
-        }
-    };
-    // Whether it was all or not: the answer goes out now.
-    let _ = tokio::time::timeout(DISCARD_MAX, all).await;
 }

@@ -4,6 +4,7 @@
 //! A status for an outcome is given in [`error`] only, a JSON field to a value in [`wire`] only.
 //! There are no CORS headers: pages of other sites have nothing to do here.
 
+mod drain;
 pub mod error;
 mod executions;
 mod extract;
@@ -21,6 +22,7 @@ use std::{any::Any, sync::Arc};
 use axum::{
     Router,
     http::{Method, StatusCode, Uri},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
@@ -63,6 +65,7 @@ pub fn router(api: Api) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(drain::drain))
         .with_state(api)
 }
 

@@ -90,12 +90,31 @@ async fn a_stop_sends_away_who_waits_and_closes_idle_connections() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_still_sending_sees_that_its_body_is_too_large() {
+async fn a_client_that_is_still_sending_sees_its_answer() {
     let (_host, address, _server) = served().await;
     let client = reqwest::Client::new();
-    let url = format!("http://{address}/admin/v1/modules/order");
-    for _ in 0..5 {
-        let request = client.put(&url).header("content-type", WASM).body(vec![0; 8 << 20]);
-        assert_eq!(request.send().await.unwrap().status(), 413);
+    for (path, content_type, status) in [
+        ("/admin/v1/modules/order", WASM, 413),
+        ("/admin/v1/modules/order", "text/plain", 415),
+        ("/admin/v1/modules", WASM, 405),
+        ("/none", WASM, 404),
+    ] {
+        for _ in 0..3 {
+            let request = client.put(format!("http://{address}{path}")).header("content-type", content_type);
+            let answer = request.body(vec![0; 8 << 20]).send().await;
+            assert_eq!(answer.unwrap().status(), status, "{path}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_before_it_sends() {
+    let (_host, address, _server) = served().await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head = "PUT /admin/v1/modules/order HTTP/1.1\r\nhost: x\r\ncontent-type: application/wasm\r\n\
+                content-length: 9000\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
 }

@@ -74,6 +74,12 @@ async fn json_of_the_wrong_shape_is_422_and_the_field_is_named() {
         let named = expected.split('`').nth(1).filter(|_| !expected.contains("twice"));
         assert_eq!(answer.json()["field"].as_str(), named, "{body}");
     }
+    for id in [".", ".."] {
+        assert_eq!(
+            host.begin(id, json!(null)).await.refusal(),
+            "422 out_of_range: `executionId`: \".\" and \"..\" cannot be asked for: URLs use them up"
+        );
+    }
     let deep = format!(r#"{{"taskName":"order","payload":{}{}}}"#, "[".repeat(300), "]".repeat(300));
     assert_eq!(
         host.post(START, &deep).await.refusal(),

@@ -131,6 +131,10 @@ impl Writer {
                 // Nobody is there to hear it: the verb was done all the same.
                 let _ = answer.send(outcome);
             }
+            // Those who were answered go first: what they ask next comes into the next batch, where
+            // otherwise the first of them would have it for itself and the others would wait for
+            // it (measured with ten runs: half as much again).
+            tokio::task::yield_now().await;
             match then {
                 Some(Message::Checkpoint(done)) => {
                     self.checkpoint().await;

@@ -42,6 +42,11 @@ pub struct Claim {
 }
 
 /// What the engine writes through.
+///
+/// A verb is queued when its future is first polled, and is done from then on, whether or not
+/// anybody waits for its answer. So a future that takes hold of a run ([`Store::claim`], or
+/// [`Store::create_execution`] with `claim`) must not be dropped: nobody would know of the claim
+/// until the next recovery. Give it to a task of its own.
 #[async_trait]
 pub trait Store: Views {
     /// Creates the execution with its first run, unless the id is taken.
@@ -181,7 +186,7 @@ pub struct Claimed {
     /// Unconsumed events of the execution, oldest first.
     pub events: Vec<Event>,
     /// How often in a row a claim of this run was left behind by a dead process that had
-    /// recorded nothing since it claimed (invariant 8).
+    /// recorded nothing and come to no wait since it claimed (invariant 8).
     pub crashes: u32,
 }
 
@@ -258,7 +263,8 @@ pub struct Unfinished {
     pub run: RunKey,
     /// When it is to be looked at; none for one that stands at an event without a deadline.
     pub due: Option<Timestamp>,
-    /// Whether it stands at a wait (and was let go in good order) or was under way.
+    /// Whether it stands at a wait, was let go in good order, and nothing that it waits for has
+    /// come. Otherwise it is to be taken up now, whatever `due` says.
     pub waiting: bool,
 }
 
@@ -325,6 +331,7 @@ pub struct Page {
     pub offset: u64,
 }
 
+/// What a list is ordered by; then by `scheduled_at`, then by the order of the starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sort {
     ScheduledAt,

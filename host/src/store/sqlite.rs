@@ -1,6 +1,6 @@
 //! The store in one SQLite file: `<data directory>/stepbox.db`.
 //!
-//! One connection writes ([`super::group_commit`]), a few read, and none of them waits for
+//! One connection writes (`group_commit.rs`), a few read, and none of them waits for
 //! another: that is what the write-ahead log is for. `synchronous = full` makes a commit survive
 //! a loss of power; nothing is answered before its commit is on disk.
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json};
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Inner, carried_through};
 use crate::store::{Cancel, EventAdded, ExecutionView};
 
 /// What became of an event. Stored either way.
@@ -24,39 +24,17 @@ impl Engine {
         name: &EventName,
         payload: &Json,
     ) -> Result<Delivery, EngineError> {
-        let engine = &self.0;
-        match engine.store.add_event(execution, name, payload, engine.clock.now()).await? {
-            EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
-            EventAdded::AlreadyOver(status) => {
-                Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
-            }
-            EventAdded::Added { run, awaited } => {
-                engine.metrics.events.inc();
-                if !engine.live.knock(run) && awaited {
-                    engine.ready.push(run);
-                }
-                Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })
-            }
-        }
+        let (engine, execution) = (self.0.clone(), execution.clone());
+        let (name, payload) = (name.clone(), payload.clone());
+        carried_through(async move { deliver(&engine, &execution, &name, &payload).await }).await
     }
 
     /// Ends the execution at once: its guest is interrupted, and nothing of it is recorded after
     /// the answer.
     pub async fn cancel(&self, execution: &ExecutionId, by: Option<&str>) -> Result<(), EngineError> {
-        let engine = &self.0;
-        match engine.store.cancel(execution, by, engine.clock.now()).await? {
-            Cancel::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
-            Cancel::AlreadyOver(status) => {
-                Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "be cancelled" })
-            }
-            Cancel::Cancelled(run) => {
-                engine.live.cancel(run);
-                engine.timers.forget(run);
-                engine.waiters.wake(execution);
-                engine.metrics.ended(ExecutionStatus::Cancelled);
-                Ok(())
-            }
-        }
+        let (engine, execution) = (self.0.clone(), execution.clone());
+        let by = by.map(str::to_owned);
+        carried_through(async move { cancel(&engine, &execution, by.as_deref()).await }).await
     }
 
     /// The execution as soon as it is over; as it stands when `patience` is used up.
@@ -77,6 +55,45 @@ impl Engine {
             if view.status.is_terminal() || tokio::time::timeout_at(end, over).await.is_err() {
                 return Ok(view);
             }
+        }
+    }
+}
+
+async fn deliver(
+    engine: &Inner,
+    execution: &ExecutionId,
+    name: &EventName,
+    payload: &Json,
+) -> Result<Delivery, EngineError> {
+    match engine.store.add_event(execution, name, payload, engine.clock.now()).await? {
+        EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
+        EventAdded::AlreadyOver(status) => {
+            Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
+        }
+        EventAdded::Added { run, awaited } => {
+            engine.metrics.events.inc();
+            // One that is not awaited came before the wait was on disk: whoever writes the wait
+            // looks once more (see `worker::rest`).
+            if !engine.live.knock(run) && awaited {
+                engine.ready.push(run);
+            }
+            Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })
+        }
+    }
+}
+
+async fn cancel(engine: &Inner, execution: &ExecutionId, by: Option<&str>) -> Result<(), EngineError> {
+    match engine.store.cancel(execution, by, engine.clock.now()).await? {
+        Cancel::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
+        Cancel::AlreadyOver(status) => {
+            Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "be cancelled" })
+        }
+        Cancel::Cancelled(run) => {
+            engine.live.cancel(run);
+            engine.timers.forget(run);
+            engine.waiters.wake(execution);
+            engine.metrics.ended(ExecutionStatus::Cancelled);
+            Ok(())
         }
     }
 }

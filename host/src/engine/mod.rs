@@ -228,6 +228,19 @@ impl Engine {
     }
 }
 
+/// Carries `verb` through although whoever asked for it may go away: a client that hangs up must
+/// not leave a run claimed by nobody, or an event stored that no one was told of.
+async fn carried_through<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(verb).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody aborts it; the runtime itself is going down.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// When the claim loop last went round.
 struct Pulse {
     begun: Instant,

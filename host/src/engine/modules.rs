@@ -1,10 +1,13 @@
 //! Which version of which task new runs get, and what payloads it takes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use stepbox_domain::{Digest, Json, Manifest, TaskName};
+use stepbox_domain::{Json, Manifest, TaskName};
 
-use super::{Engine, EngineError};
+use super::{Engine, EngineError, Inner, carried_through};
 use crate::{
     sandbox::Rejected,
     store::{NewVersion, Removal, StoreError, VersionAdded, VersionView},
@@ -85,7 +88,6 @@ impl Engine {
         if let Some(schema) = &inspected.manifest.task.payload {
             validator(schema).map_err(|reason| EngineError::Rejected(Rejected::BadSchema { reason }))?;
         }
-        let mut modules = engine.modules.write().await;
         let new = NewVersion {
             task,
             digest: inspected.digest,
@@ -94,42 +96,56 @@ impl Engine {
             compiled_in_ms: inspected.compiled_in_ms,
             now: engine.clock.now(),
         };
-        let added = engine.store.add_version(new).await?;
-        if let VersionAdded::New(version) = &added {
-            modules.set(version).map_err(StoreError::Corrupt)?;
-        }
-        Ok(added)
+        let engine = Arc::clone(engine);
+        carried_through(async move {
+            let mut modules = engine.modules.write().await;
+            let added = engine.store.add_version(new).await?;
+            if let VersionAdded::New(version) = &added {
+                modules.set(version).map_err(StoreError::Corrupt)?;
+            }
+            Ok(added)
+        })
+        .await
     }
 
     /// New runs of `task` get `version` from now on; runs under way keep theirs.
     pub async fn activate(&self, task: &TaskName, version: u32) -> Result<VersionView, EngineError> {
-        let engine = &self.0;
-        let mut modules = engine.modules.write().await;
-        match engine.store.activate_version(task, version).await? {
-            None => Err(EngineError::UnknownVersion { task: task.clone(), version }),
-            Some(view) => {
-                modules.set(&view).map_err(StoreError::Corrupt)?;
-                Ok(view)
+        let (engine, task) = (Arc::clone(&self.0), task.clone());
+        carried_through(async move {
+            let mut modules = engine.modules.write().await;
+            match engine.store.activate_version(&task, version).await? {
+                None => Err(EngineError::UnknownVersion { task, version }),
+                Some(view) => {
+                    modules.set(&view).map_err(StoreError::Corrupt)?;
+                    Ok(view)
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Forgets `task` and all its versions.
     pub async fn remove_module(&self, task: &TaskName) -> Result<(), EngineError> {
-        let engine = &self.0;
-        let mut modules = engine.modules.write().await;
-        let digests: Vec<Digest> =
-            engine.store.versions(task).await?.unwrap_or_default().into_iter().map(|v| v.digest).collect();
-        match engine.store.remove_module(task).await? {
-            Removal::NoSuchModule => Err(EngineError::UnknownModule(task.clone())),
-            Removal::InUse(executions) => Err(EngineError::ModuleInUse { task: task.clone(), executions }),
-            Removal::Removed => {
-                modules.active.remove(task);
-                let still_used: std::collections::HashSet<Digest> =
-                    engine.store.modules().await?.into_iter().map(|module| module.active.digest).collect();
-                digests.iter().filter(|d| !still_used.contains(d)).for_each(|d| engine.loader.forget(d));
-                Ok(())
+        let (engine, task) = (Arc::clone(&self.0), task.clone());
+        carried_through(async move { remove_module(&engine, task).await }).await
+    }
+}
+
+async fn remove_module(engine: &Inner, task: TaskName) -> Result<(), EngineError> {
+    let mut modules = engine.modules.write().await;
+    let versions = engine.store.versions(&task).await?.unwrap_or_default();
+    match engine.store.remove_module(&task).await? {
+        Removal::NoSuchModule => Err(EngineError::UnknownModule(task)),
+        Removal::InUse(executions) => Err(EngineError::ModuleInUse { task, executions }),
+        Removal::Removed => {
+            modules.active.remove(&task);
+            // Another task may have the same component: what the store still has stays.
+            for digest in versions.into_iter().map(|version| version.digest).collect::<HashSet<_>>() {
+                if engine.store.component(&digest).await?.is_none() {
+                    engine.loader.forget(&digest);
+                }
             }
+            Ok(())
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepbox_domain::{ExecutionId, Fingerprint, Json, TaskName};
 
-use super::{Engine, EngineError, worker};
+use super::{Engine, EngineError, carried_through, worker};
 use crate::store::{Creation, ExecutionView, NewExecution};
 
 /// What a start came to.
@@ -19,6 +19,16 @@ impl Engine {
     /// Starts `task` with `payload` under `id`, once: the same start again answers how the first
     /// one stands. Durable before the answer.
     pub async fn start(
+        &self,
+        id: ExecutionId,
+        task: TaskName,
+        payload: Json,
+    ) -> Result<Started, EngineError> {
+        let engine = self.clone();
+        carried_through(async move { engine.start_once(id, task, payload).await }).await
+    }
+
+    async fn start_once(
         &self,
         id: ExecutionId,
         task: TaskName,

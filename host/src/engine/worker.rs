@@ -173,6 +173,8 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         Some(GuestExit::Failed(failure)) => end(&live, Input::HandlerFails { failure }).await,
         Some(GuestExit::Unavailable(reason)) => {
             tracing::warn!(%reason, run = %facts.run, "no instance for a run; trying again");
+            // Those that stand still hold memory that would do.
+            engine.parking.make_room();
             again(&live).await
         }
         Some(GuestExit::Ended) => rest(engine, &live).await,
@@ -252,8 +254,21 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
         return Rest::Gone;
     }
     engine.metrics.suspended.inc();
-    let at_event = matches!(held.run().wait(), Some(Wait::Event { .. }));
-    Rest::Stands { due: held.run().due(), at_event }
+    let due = held.run().due();
+    let Some(Wait::Event { event, .. }) = held.run().wait() else {
+        return Rest::Stands { due, at_event: false };
+    };
+    // What was stored just before the wait was on disk found nobody waiting, and whoever stored
+    // it may come to knock only when we have left. From the release on, every event is awaited.
+    let come = engine.store.events_after(held.claim().run, held.run().mailbox().seen()).await;
+    match come {
+        Ok(events) if !events.iter().any(|come| come.name == event) => Rest::Stands { due, at_event: true },
+        Ok(_) => Rest::Again(Duration::ZERO),
+        Err(error) => {
+            tracing::warn!(%error, run = %held.run().facts().run, "events could not be read; looking again");
+            Rest::Again(TRY_AGAIN)
+        }
+    }
 }
 
 /// Something could not be written. If the run is still ours, nobody knows what is on disk: let go

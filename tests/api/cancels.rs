@@ -48,7 +48,7 @@ async fn one_that_is_over_is_409_and_its_state_is_named() {
 
 #[tokio::test]
 async fn a_guest_that_loops_for_ever_is_interrupted_in_a_step_and_in_the_handler() {
-    let server = Server::with("live-max", 2).start().await;
+    let server = Server::with("live-max", 2).with("parked-max", 1).start().await;
     server.run_script("step", &script([step_with("spins", json!({ "act": "spin" }))])).await;
     server.until_effect("step", "spins 1").await;
     server.run_script("handler", &script([step("before"), json!({ "do": "spin" })])).await;

@@ -65,3 +65,23 @@ async fn pages_of_other_origins_are_not_let_in() {
     let request = server.request("GET", "/api/v1/stats").header("origin", "https://elsewhere.example");
     assert_eq!(server.send(request).await.header("access-control-allow-origin"), None);
 }
+
+/// Who is still sending sees the answer, and not a connection that was closed under it.
+#[tokio::test]
+async fn a_refusal_reaches_who_is_still_sending() {
+    let server = Server::empty().await;
+    let body = vec![b'x'; 8 << 20];
+    for (method, path, kind, status) in [
+        ("PUT", "/admin/v1/modules/task", "application/json", 415),
+        ("PUT", "/admin/v1/modules/no%20name", "application/wasm", 422),
+        ("PUT", "/admin/v1/nonsense", "application/wasm", 404),
+        ("PUT", "/api/v1/stats", "application/json", 405),
+        ("POST", "/api/v1/executions", "text/plain", 415),
+        ("POST", "/api/v1/executions", "application/json", 413),
+        ("POST", "/api/v1/events/nobody/go", "application/json", 413),
+        ("POST", "/api/v1/executions/nobody/cancel", "application/json", 404),
+    ] {
+        let request = server.request(method, path).header("content-type", kind).body(body.clone());
+        server.send(request).await.any_error(status);
+    }
+}

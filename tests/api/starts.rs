@@ -214,6 +214,19 @@ async fn a_body_that_is_too_large_is_413_and_says_the_limit() {
 }
 
 #[tokio::test]
+async fn the_limit_of_bodies_and_of_modules_can_be_set() {
+    let server = Server::with("body-max-bytes", 400).with("upload-max-bytes", 100_000).start().await;
+    let too_large = json!({ "taskName": "raw", "payload": "x".repeat(400) });
+    let message = server.post_json(PATH, &too_large).await.error(413, "too_large");
+    assert!(message.contains("400"), "{message}");
+    let message = server.event("nobody", "go", &json!("x".repeat(400))).await.error(413, "too_large");
+    assert!(message.contains("400"), "{message}");
+    let message = server.upload("raw", guests::raw()).await.error(413, "too_large");
+    assert!(message.contains("100000"), "{message}");
+    server.start("o-1", "raw", &json!("x".repeat(300))).await.expect(201);
+}
+
+#[tokio::test]
 async fn a_payload_is_kept_to_the_letter() {
     let server = Server::start().await;
     let payload = r#"{"z":1.0,"a":12345678901234567890123,"e":1e2,"t":"\u00e9 é","deep":[[[{"x":null}]]]}"#;

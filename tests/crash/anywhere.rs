@@ -91,10 +91,17 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
         })
         .collect();
 
+    let mut starts_killed = 0;
     for _ in 0..kills {
         // At a random moment: what there is to await is exactly that.
         tokio::time::sleep(Duration::from_millis(u64::from(dice.next_u32() % 700))).await;
-        server.kill_9().restart();
+        server.kill_9();
+        // Now and then it does not even come up.
+        while dice.next_u32().is_multiple_of(8) {
+            server.start_and_kill_9(Duration::from_millis(u64::from(dice.next_u32() % 120)));
+            starts_killed += 1;
+        }
+        server.restart();
     }
     stop.store(true, Relaxed);
     let mut all = Vec::new();
@@ -116,7 +123,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
     assert_eq!(stats["completed"], all.len(), "none but those that were asked for: {stats}");
 
     println!(
-        "crash campaign: {kills} kills in {:.0?}; starts acknowledged: {}, completed: {}; attempts seen: \
+        "crash campaign: {kills} kills under load and {starts_killed} while starting in {:.0?}; starts acknowledged: {}, completed: {}; attempts seen: \
          {attempts}, of these cut off and tried again: {cut_off}, repeated after completion: 0; events \
          acknowledged: {}, without an answer: {}, consumed twice or lost: 0; requests lost: {}; {:.0?} in all",
         moving,

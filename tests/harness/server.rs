@@ -25,13 +25,15 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server with its data, and what it has logged. Derefs to a [`Client`] of it.
 ///
-/// Dropping it kills the process, and fails the test if it logged an error or panicked.
+/// Dropping it kills the process, and fails the test if it logged an error that the test did
+/// not expect, or panicked.
 pub struct Server {
     client: Client,
     process: Option<Child>,
     folder: TempDir,
     setup: Setup,
     logs: Mutex<Logs>,
+    errors_expected: Vec<&'static str>,
 }
 
 /// What the server has written to stderr so far. It goes to a file, so that whatever was written
@@ -129,6 +131,7 @@ impl Server {
             folder,
             setup,
             logs: Mutex::default(),
+            errors_expected: Vec::new(),
         };
         server.run();
         server
@@ -137,11 +140,9 @@ impl Server {
     /// Starts the process and comes back when it listens.
     fn run(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let (stdout, stderr) = (self.file("stdout"), self.file("stderr"));
-        let mut command = self.setup.command(&data_in(&self.folder));
-        command.stdout(File::create(&stdout).unwrap());
-        command.stderr(File::options().create(true).append(true).open(stderr).unwrap());
-        let process = self.process.insert(command.spawn().expect("the server can be started"));
+        let stdout = self.file("stdout");
+        let spawned = self.spawn();
+        let process = self.process.insert(spawned);
 
         let end = Instant::now() + START_PATIENCE;
         let base = loop {
@@ -157,6 +158,13 @@ impl Server {
             std::thread::sleep(Duration::from_millis(3));
         };
         self.client.moved_to(base);
+    }
+
+    fn spawn(&self) -> Child {
+        let mut command = self.setup.command(&self.data());
+        let stderr = File::options().create(true).append(true).open(self.file("stderr"));
+        command.stdout(File::create(self.file("stdout")).unwrap()).stderr(stderr.unwrap());
+        command.spawn().expect("the server can be started")
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -181,6 +189,15 @@ impl Server {
     pub fn restart(&mut self) -> &mut Server {
         self.run();
         self
+    }
+
+    /// Starts the process and ends it after `life`, wherever it has got to by then.
+    pub fn start_and_kill_9(&mut self, life: Duration) {
+        assert!(self.process.is_none(), "it runs already");
+        let mut process = self.spawn();
+        std::thread::sleep(life);
+        process.kill().expect("it can be killed");
+        process.wait().expect("it can be waited for");
     }
 
     /// Asks the process to stop, and comes back at once.
@@ -222,6 +239,11 @@ impl Server {
         let output = self.setup.command(&self.data()).output().expect("it can be run");
         let said = [output.stdout, output.stderr].concat();
         (output.status, String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The test is about an error: lines with `text` in them are no reason to fail.
+    pub fn expect_errors(&mut self, text: &'static str) {
+        self.errors_expected.push(text);
     }
 
     /// Looks at the lines that were logged up to now.
@@ -277,7 +299,8 @@ impl Server {
                 (line.level == "ERROR" && line.message.is_empty())
                     || (line.level.is_empty() && line.text.contains("panicked"))
             });
-            errors.map(|line| line.text.clone()).collect()
+            let expected = |text: &str| self.errors_expected.iter().any(|expected| text.contains(expected));
+            errors.map(|line| line.text.clone()).filter(|text| !expected(text)).collect()
         })
     }
 }

@@ -41,7 +41,8 @@ async fn the_stack_is_bounded() {
 
 #[tokio::test]
 async fn values_are_bounded() {
-    assert_ends(json!({ "huge": { "bytes": 32 << 20 } }), "over_limit", &["bytes"]).await;
+    assert_ends(json!({ "huge": { "bytes": 2 << 20 } }), "over_limit", &["bytes"]).await;
+    assert_ends(json!({ "huge": { "bytes": 32 << 20 } }), "over_limit", &["data"]).await;
 }
 
 /// The handler's limit is its own; a step has its timeout before it has used up its own.

@@ -148,7 +148,8 @@ impl Session {
         input: &str,
         options: crate::StepOptions,
     ) -> Result<String, crate::Failure> {
-        let place = self.place(name)?;
+        let name = StepName::parse(name).map_err(misuse)?;
+        let place = self.place_of(name.clone());
         let options = StepOptions::from(options);
         let hash = InputHash::of(&json(input)?);
         let call =
@@ -160,6 +161,10 @@ impl Session {
                     let outcome = self.attempt(step, input, attempt, deadline);
                     self.crash_during(step, attempt);
                     Input::AttemptEnded { place: &place, attempt, outcome, options: &options }
+                }
+                Reply::Refused(failure) => {
+                    self.0.borrow_mut().leg.give_back(&name);
+                    return Err(failure.into());
                 }
                 reply => match self.answer(reply) {
                     Some(answer) => return answer,

@@ -132,6 +132,15 @@ impl Leg {
         place
     }
 
+    /// Takes back the last place, made under `name`: the call was refused. It leaves nothing in
+    /// the journal, so the next call meets the record that this one would have met.
+    pub fn give_back(&mut self, name: &StepName) {
+        self.calls_made -= 1;
+        if let Some(nth) = self.names.get_mut(name) {
+            *nth -= 1;
+        }
+    }
+
     pub fn calls_made(&self) -> u32 {
         self.calls_made
     }

@@ -449,3 +449,22 @@ fn a_step_that_takes_the_host_down_is_given_up() {
     assert_eq!(run.steps()[0].attempts.len(), 3);
     assert!(world.bodies_run.is_empty());
 }
+
+/// Or the next call would look for its record where none will ever be.
+#[test]
+fn a_refused_call_takes_no_place_in_the_journal() {
+    let world = World::new(vec![], None, vec![]);
+    let run = world.claimed();
+    let (hash, mut leg) = (InputHash::of(&Json::null()), Leg::default());
+    let retry = RetryPolicy { attempts_max: 0, ..RetryPolicy::NONE };
+    let options = StepOptions { retry, ..StepOptions::default() };
+    let refused = leg.place(name(0));
+    let input = Input::StepCalled { place: &refused, function: "f", input: &hash, options: &options };
+    let decision = run.decide(input, world.now);
+    assert!(matches!(decision.reply, Reply::Refused(_)) && decision.records.is_empty(), "{decision:?}");
+
+    leg.give_back(&name(0));
+
+    assert_eq!(leg.calls_made(), 0);
+    assert_eq!(leg.place(name(0)), refused);
+}

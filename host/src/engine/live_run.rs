@@ -214,7 +214,10 @@ impl LiveRun {
             }
             match reply {
                 Reply::Recorded { outcome, at } => return Ok(Answer { outcome, now: at }),
-                Reply::Refused(failure) => return Ok(self.refuse(failure)),
+                Reply::Refused(failure) => {
+                    self.leg.give_back(&call.name);
+                    return Ok(self.refuse(failure));
+                }
                 Reply::Wait(wait) => self.stand(&wait).await?,
                 Reply::Go { .. } | Reply::Stop | Reply::Leave => return Err(EndHandler),
             }

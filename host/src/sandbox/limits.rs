@@ -7,10 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
+
+use super::runtime::TICK;
 
 /// A limit that was hit. Ends the guest there and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,20 +136,34 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// CPU time of a guest: of the thread, while the guest's future is polled, without what the
-/// host does for it. A guest that waits, or that stands in line behind others, uses none.
+/// CPU time of a guest: while its future is polled, without what the host does for it. A guest
+/// that waits, or that stands in line behind others, uses none.
+///
+/// Asking the system for a thread's CPU time costs as much as a whole host call, so a stretch that
+/// is over before the first tick of the engine's epoch is counted by the clock, as a tick at most:
+/// what took longer was the thread standing in line. From its first tick on it is counted in CPU
+/// time.
 #[derive(Debug)]
 pub(super) struct CpuMeter {
     used_ns: AtomicU64,
-    /// The thread's CPU time when the guest went on; 0 while it stands. Always written and read
-    /// within one poll, so on one thread.
-    running_since_ns: AtomicU64,
+    /// When the stretch under way began, in nanoseconds since the meter was made, plus one; 0
+    /// while the guest stands. Always written and read within one poll, so on one thread.
+    since_ns: AtomicU64,
+    /// The thread's CPU time at the first tick of the stretch under way; 0 before it.
+    ticked_ns: AtomicU64,
+    made: Instant,
     max_ms: u64,
 }
 
 impl CpuMeter {
     pub(super) fn new(max_ms: u64) -> Arc<Self> {
-        Arc::new(CpuMeter { used_ns: AtomicU64::new(0), running_since_ns: AtomicU64::new(0), max_ms })
+        Arc::new(CpuMeter {
+            used_ns: AtomicU64::new(0),
+            since_ns: AtomicU64::new(0),
+            ticked_ns: AtomicU64::new(0),
+            made: Instant::now(),
+            max_ms,
+        })
     }
 
     /// From nothing again, for the next attempt.
@@ -154,26 +171,45 @@ impl CpuMeter {
         self.used_ns.store(0, Relaxed);
     }
 
+    /// Called at each tick that finds the guest computing.
     pub(super) fn check(&self) -> Result<(), LimitHit> {
-        let running = match self.running_since_ns.load(Relaxed) {
-            0 => 0,
-            since => thread_cpu_ns().saturating_sub(since),
+        let computing = match (self.since_ns.load(Relaxed), self.ticked_ns.load(Relaxed)) {
+            (0, _) => 0,
+            (since, 0) => {
+                // At most a tick so far, and the rest of the stretch is counted exactly.
+                self.used_ns.fetch_add(self.short_stretch_ns(since), Relaxed);
+                self.ticked_ns.store(thread_cpu_ns(), Relaxed);
+                0
+            }
+            (_, ticked) => thread_cpu_ns().saturating_sub(ticked),
         };
-        if self.used_ns.load(Relaxed) + running > self.max_ms.saturating_mul(1_000_000) {
+        if self.used_ns.load(Relaxed) + computing > self.max_ms.saturating_mul(1_000_000) {
             return Err(LimitHit::Cpu { max_ms: self.max_ms });
         }
         Ok(())
     }
 
+    fn clock_ns(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    fn short_stretch_ns(&self, since_ns: u64) -> u64 {
+        let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
+        self.clock_ns().saturating_sub(since_ns).min(tick_ns)
+    }
+
     fn go(&self) {
-        self.running_since_ns.store(thread_cpu_ns(), Relaxed);
+        self.since_ns.store(self.clock_ns(), Relaxed);
     }
 
     fn stand(&self) {
-        let since = self.running_since_ns.swap(0, Relaxed);
-        if since != 0 {
-            self.used_ns.fetch_add(thread_cpu_ns().saturating_sub(since), Relaxed);
-        }
+        let since = self.since_ns.swap(0, Relaxed);
+        let computed = match (since, self.ticked_ns.swap(0, Relaxed)) {
+            (0, _) => return,
+            (since, 0) => self.short_stretch_ns(since),
+            (_, ticked) => thread_cpu_ns().saturating_sub(ticked),
+        };
+        self.used_ns.fetch_add(computed, Relaxed);
     }
 
     /// Runs the guest: what `guest` computes is counted.

@@ -19,7 +19,7 @@ use super::{
 
 /// How long a guest computes before it gives way to others, and so how soon a guest whose future
 /// is dropped is gone.
-const TICK: Duration = Duration::from_millis(5);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 
 /// A guest's own stack; recursion beyond it traps.
 const WASM_STACK_BYTES: usize = 512 << 10;

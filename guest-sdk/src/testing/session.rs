@@ -11,9 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use stepbox_domain::decide::{Durability, Input, Leg, Place, Reply, Until};
+use stepbox_domain::decide::{Durability, Input, Reply, Until};
 use stepbox_domain::event::Event;
 use stepbox_domain::journal::Record;
+use stepbox_domain::leg::{Leg, Place};
 use stepbox_domain::run::Wait;
 use stepbox_domain::step::{AttemptFailure, AttemptOutcome, InputHash, StepOptions};
 use stepbox_domain::{EventName, Failure, FailureKind, Json, Run, StepName, Timestamp};

@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EventName, Failure, Json, StepKey, Timestamp, step::InputHash};
+use crate::{
+    EventName, Failure, Json, StepKey, Timestamp,
+    step::{InputHash, Interruption},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,16 +120,6 @@ pub struct StepStarted {
     /// When the step's time is up over all its attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_deadline: Option<Timestamp>,
-}
-
-/// Why the host cut an attempt off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Interruption {
-    /// The host stopped in good order.
-    Stopped,
-    /// The host died, or lost its claim.
-    Crashed,
 }
 
 /// Adds `record` to `rows`, which are to be written together and start at a row boundary:

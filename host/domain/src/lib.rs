@@ -29,6 +29,7 @@ pub mod journal;
 pub mod run;
 
 pub mod decide;
+pub mod leg;
 
 pub mod manifest;
 

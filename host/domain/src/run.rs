@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     EventName, ExecutionId, ExecutionStatus, Failure, FailureKind, Json, RunId, StepKey, TaskName, Timestamp,
     event::Mailbox,
-    journal::{Interruption, Record, StepStarted},
-    step::{Attempt, AttemptState, InputHash, StepKind, StepStatus},
+    journal::{Record, StepStarted},
+    step::{Attempt, AttemptState, InputHash, Interruption, StepKind, StepStatus},
 };
 
 /// What is fixed about a run before anything happens in it.

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Failure, FailureKind, Json, StepKey, Timestamp,
     ids::{hex, sha256},
-    journal::Interruption,
     retry::{RetryPolicy, RetryPolicyError},
 };
 
@@ -157,6 +156,16 @@ pub enum AttemptState {
     Failed(Failure),
     /// See [`AttemptOutcome::Interrupted`].
     Interrupted(Interruption),
+}
+
+/// Why the host cut an attempt off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interruption {
+    /// The host stopped in good order.
+    Stopped,
+    /// The host died, or lost its claim.
+    Crashed,
 }
 
 /// How a step stands.

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use stepbox_domain::{
     EventName, ExecutionId, ExecutionStatus, Failure, FailureKind, Json, Run, RunId, StepKey, StepName,
     TaskName, Timestamp,
-    decide::{Durability, Input, Leg, Place, Reply, Until},
+    decide::{Durability, Input, Reply, Until},
     event::Event,
     journal::{self, Record},
+    leg::{Leg, Place},
     retry::RetryPolicy,
     run::{Policy, RunFacts, StepState},
     step::{AttemptFailure, AttemptOutcome, InputHash, StepOptions, TimeoutScope},

@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use stepbox_domain::{
     Failure, FailureKind, Run, StepName, Timestamp,
-    decide::{Durability, Input, Leg, Place, Reply},
+    decide::{Durability, Input, Reply},
     journal::{self, Record},
+    leg::{Leg, Place},
     run::{RunOutcome, Wait},
     step::{AttemptFailure, AttemptOutcome, InputHash},
 };

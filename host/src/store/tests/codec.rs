@@ -3,9 +3,9 @@
 
 use stepbox_domain::{
     Failure, FailureKind,
-    journal::{Interruption, Record, StepStarted},
+    journal::{Record, StepStarted},
     run::Wait,
-    step::InputHash,
+    step::{InputHash, Interruption},
 };
 
 use super::given::{at, event_name, json, key, open, step_ran};

@@ -62,7 +62,8 @@ async fn machine_code_that_is_gone_or_damaged_is_made_anew() {
         || -> Vec<_> { std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect() };
     let whole = files();
     assert!(!whole.is_empty(), "there is some in {}", folder.display());
-    let damages: [(&str, fn(&std::path::Path)); 4] = [
+    type Damage = fn(&std::path::Path);
+    let damages: [(&str, Damage); 4] = [
         ("cut off", |path| {
             let half = std::fs::metadata(path).unwrap().len() / 2;
             std::fs::File::options().write(true).open(path).unwrap().set_len(half).unwrap();

@@ -260,8 +260,9 @@ impl Bench {
             let host = Host::start(&binary, &data, LOG).await?;
             ready.push(begin.elapsed().as_secs_f64() * 1_000.0);
             loop {
-                let begun =
-                    host.log(|line| line["message"].as_str()?.strip_prefix("begins ").map(str::to_owned));
+                let begun = host.log(|line| {
+                    line["fields"]["message"].as_str()?.strip_prefix("begins ").map(str::to_owned)
+                });
                 let distinct = begun.into_iter().collect::<HashSet<_>>().len();
                 if distinct == RUNS {
                     break;

@@ -135,9 +135,12 @@ async fn show(host: &Host, client: &Client) -> anyhow::Result<()> {
 fn completed(host: &Host, execution: &str) -> BTreeMap<String, u64> {
     let run = format!("{execution}:run:0");
     let lines = host.log(|line| {
-        let matches =
-            line["target"] == "steps" && line["message"] == "completed" && line["run"] == run.as_str();
-        matches.then(|| Some((line["step"].as_str()?.to_owned(), line["attempt"].as_u64()?)))?
+        let matches = line["target"] == "steps"
+            && line["fields"]["message"] == "completed"
+            && line["fields"]["run"] == run.as_str();
+        matches.then(|| {
+            Some((line["fields"]["step"].as_str()?.to_owned(), line["fields"]["attempt"].as_u64()?))
+        })?
     });
     lines.into_iter().collect()
 }
@@ -146,8 +149,10 @@ fn completed(host: &Host, execution: &str) -> BTreeMap<String, u64> {
 fn begun(host: &Host, execution: &str) -> Vec<String> {
     let run = format!("{execution}:run:0");
     host.log(|line| {
-        let matches = line["target"] == "steps" && line["message"] == "begins" && line["run"] == run.as_str();
-        matches.then(|| line["step"].as_str().map(str::to_owned))?
+        let matches = line["target"] == "steps"
+            && line["fields"]["message"] == "begins"
+            && line["fields"]["run"] == run.as_str();
+        matches.then(|| line["fields"]["step"].as_str().map(str::to_owned))?
     })
 }
 

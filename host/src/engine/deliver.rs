@@ -46,15 +46,17 @@ impl Engine {
         let engine = &self.0;
         let waiter = engine.waiters.enter(execution);
         let end = tokio::time::Instant::now() + patience;
+        let mut patient = true;
         loop {
             let over = waiter.over();
-            let view = engine.store.execution(execution).await?;
-            let Some(view) = view else {
+            let Some(view) = engine.store.execution(execution).await? else {
                 return Err(EngineError::UnknownExecution(execution.clone()));
             };
-            if view.status.is_terminal() || tokio::time::timeout_at(end, over).await.is_err() {
+            if view.status.is_terminal() || !patient {
                 return Ok(view);
             }
+            // Out of patience it looks once more: what it says is how things stand then.
+            patient = tokio::time::timeout_at(end, over).await.is_ok();
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stepbox_domain::{
-    Failure, FailureKind, Run, StepName, Timestamp,
+    Failure, FailureKind, Json, Run, StepName, Timestamp,
     decide::{Durability, Input, Reply},
     journal::{self, Record},
     leg::{Leg, Place},
@@ -13,9 +13,9 @@ use stepbox_domain::{
     step::{AttemptFailure, AttemptOutcome, InputHash},
 };
 
-use super::{Inner, live::LiveHandle, stopping::Phase};
+use super::{Inner, live::LiveHandle, replay_logs::ReplayLogs, stopping::Phase};
 use crate::{
-    sandbox::{Answer, EndHandler, Guest, GuestContext, StepCall, StepExit, StepRunner, StepSetup},
+    sandbox::{Answer, EndHandler, Guest, GuestContext, LogSink, StepCall, StepExit, StepRunner, StepSetup},
     store::{Claim, Commit, Standing, StoreError},
 };
 
@@ -32,6 +32,10 @@ pub(crate) struct LiveRun {
     /// None when the module cannot be loaded: then nothing but the end of the run is recorded.
     guest: Option<Arc<dyn Guest>>,
     context: GuestContext,
+    /// For what the handler prints.
+    logs: Arc<ReplayLogs>,
+    /// Calls that were in the journal when this leg began.
+    recorded: u32,
     /// None until the first step of this leg, and while the run is parked.
     steps: Option<Box<dyn StepRunner>>,
     /// Applied, not yet given to the store.
@@ -71,7 +75,10 @@ impl LiveRun {
         context: GuestContext,
     ) -> Self {
         let shown = (run.wait(), run.due());
+        let recorded = u32::try_from(run.steps().len()).unwrap_or(u32::MAX);
         LiveRun {
+            logs: ReplayLogs::new(context.logs.clone(), recorded),
+            recorded,
             engine,
             handle,
             claim,
@@ -93,6 +100,10 @@ impl LiveRun {
 
     pub fn claim(&self) -> Claim {
         self.claim
+    }
+
+    pub fn handler_logs(&self) -> Arc<dyn LogSink> {
+        self.logs.clone()
     }
 
     pub fn hold(&self) -> &Hold {
@@ -181,7 +192,7 @@ impl LiveRun {
             self.look_for_news(&input).await?;
             let reply = self.take(input.clone()).await.map_err(|Gone| EndHandler)?;
             match reply {
-                Reply::Recorded { outcome, at } => return Ok(Answer { outcome, now: at }),
+                Reply::Recorded { outcome, at } => return Ok(self.answer(outcome, at)),
                 Reply::Refused(failure) => return Ok(self.refuse(failure)),
                 Reply::Wait(wait) => self.stand(&wait).await?,
                 Reply::Go { .. } | Reply::Stop | Reply::Leave => return Err(EndHandler),
@@ -214,7 +225,7 @@ impl LiveRun {
                 tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "{ended}");
             }
             match reply {
-                Reply::Recorded { outcome, at } => return Ok(Answer { outcome, now: at }),
+                Reply::Recorded { outcome, at } => return Ok(self.answer(outcome, at)),
                 Reply::Refused(failure) => {
                     self.leg.give_back(&call.name);
                     return Ok(self.refuse(failure));
@@ -223,6 +234,11 @@ impl LiveRun {
                 Reply::Go { .. } | Reply::Stop | Reply::Leave => return Err(EndHandler),
             }
         }
+    }
+
+    fn answer(&self, outcome: Result<Json, Failure>, now: Timestamp) -> Answer {
+        self.logs.answered(self.recorded, self.leg.calls_made());
+        Answer { outcome, now }
     }
 
     /// Nothing is recorded, so the handler's clock does not move.

@@ -15,6 +15,7 @@ pub mod metrics;
 mod modules;
 mod parking;
 mod ready;
+mod replay_logs;
 mod start;
 mod stopping;
 mod timers;

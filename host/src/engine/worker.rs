@@ -138,6 +138,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let count = records.len() as u64;
     let live =
         LiveRun::new(engine.clone(), handle.clone(), claim, run, count, guest.clone(), context.clone());
+    let context = GuestContext { logs: live.handler_logs(), ..context };
     let live = Arc::new(Mutex::new(live));
 
     if let Some(failure) = hopeless(engine, crashes, doomed, &facts) {

@@ -111,7 +111,9 @@ async fn a_step_or_handler_under_which_the_host_dies_again_and_again_is_given_up
     assert_eq!(result[1], json!({ "attempt": 1 }), "the run goes on with what is left");
     assert_eq!(server.effects_of("step").len(), 6);
 
-    server.run_script("handler", &script([json!("tell"), json!({ "do": "spin" })])).await;
+    server
+        .run_script("handler", &script([json!({ "print": { "text": "told" } }), json!({ "do": "spin" })]))
+        .await;
     for death in 1..=5 {
         let legs = async || server.written("handler", "told").len();
         until("its handler is called", legs, |legs| *legs == death).await;

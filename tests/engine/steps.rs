@@ -25,11 +25,23 @@ async fn what_is_done_is_not_done_again_when_the_handler_is() {
     for n in 1..=5 {
         lines.extend([step(&format!("step-{n}")), sleep(&format!("nap-{n}"), 5)]);
     }
-    lines.push(json!("tell"));
     let over = server.play("o-1", &script(lines)).await;
     assert_eq!(over["status"], "completed");
     assert_eq!(server.effects_of("o-1"), ["step-1 1", "step-2 1", "step-3 1", "step-4 1", "step-5 1"]);
-    assert_eq!(server.written("o-1", "told").len(), 1, "only the last leg comes to the end");
+}
+
+#[tokio::test]
+async fn what_a_handler_prints_is_told_once_however_often_it_is_called() {
+    let mut server = that_suspends_always().await;
+    let print = |n: u32| json!({ "print": { "text": format!("line {n}") } });
+    let lines = [print(1), step("charge"), print(2), sleep("nap", 5), print(3), wait_event("go"), print(4)];
+    server.run_script("o-1", &script(lines)).await;
+    server.until_waiting("o-1", "event").await;
+    server.terminate().await;
+    server.restart();
+    server.event("o-1", "go", &Value::Null).await.expect(202);
+    server.result("o-1").await;
+    assert_eq!(server.written("o-1", "line"), ["1", "2", "3", "4"]);
 }
 
 #[tokio::test]

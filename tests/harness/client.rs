@@ -1,6 +1,9 @@
 //! HTTP as a client of the product speaks it.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
@@ -79,7 +82,9 @@ impl Answer {
 
 impl Client {
     pub fn new(base: String) -> Self {
-        let http = reqwest::Client::builder().build().expect("a client can be made");
+        // Longer than the longest wait that can be asked for: a server that never answers fails.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build();
+        let http = http.expect("a client can be made");
         Client { http, base: Arc::new(RwLock::new(base)) }
     }
 

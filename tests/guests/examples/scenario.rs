@@ -75,8 +75,11 @@ enum Line {
     Print {
         text: String,
     },
-    /// Prints what the handler sees of time and chance, each time that it comes by.
-    Tell,
+    /// Tells a step what the handler sees of time and chance: the journal keeps it, and a handler
+    /// that sees something else when it is called again has diverged.
+    Tell {
+        name: String,
+    },
     Fail {
         message: String,
         details: Option<Value>,
@@ -282,9 +285,10 @@ fn play(lines: &[Line], begun: Instant, results: &mut Vec<Value>) -> Result<(), 
                 println!("{text}");
                 Value::Null
             }
-            Line::Tell => {
-                println!("told {} {} {}", now_ms(), random(), begun.elapsed().as_nanos());
-                Value::Null
+            Line::Tell { name } => {
+                let seen = json!([now_ms(), random(), begun.elapsed().as_nanos() as u64]);
+                let told = act::call("told".to_owned(), Some(Do::Return(seen.clone())), 0);
+                json!({ "seen": seen, "recorded": told.named(name).result()? })
             }
             Line::Fail { message, details: Some(details) } => {
                 return Err(TaskError::new(message).with_details(details));

@@ -124,8 +124,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
     assert_eq!(stats["completed"], all.len(), "none but those that were asked for: {stats}");
 
     tell(&format!(
-        "crash campaign: {kills} kills under load and {starts_killed} while starting in {:.0?}; starts acknowledged: {}, completed: {}; attempts seen: \
-         {attempts}, of these cut off and tried again: {cut_off}, repeated after completion: 0; events \
+        "crash campaign: {kills} kills under load and {starts_killed} while starting in {:.0?}; starts \
+         acknowledged: {}, completed: {}; attempts seen: {attempts}, of these cut off and tried again: {cut_off}, repeated after completion: 0; events \
          acknowledged: {}, without an answer: {}, consumed twice or lost: 0; requests lost: {}; {:.0?} in all",
         moving,
         counts.starts_acknowledged.load(Relaxed),

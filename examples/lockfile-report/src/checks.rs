@@ -70,9 +70,8 @@ pub fn audit(package: Package, other_versions: Vec<String>, delay_ms: u64) -> Re
 fn source(source: Option<&str>) -> Source {
     match source {
         None => Source::Workspace,
-        Some("registry+https://github.com/rust-lang/crates.io-index") => {
-            Source::CratesIo
-        }
+        // What Cargo writes whatever protocol it speaks.
+        Some("registry+https://github.com/rust-lang/crates.io-index") => Source::CratesIo,
         Some(source) if source.starts_with("git+") => Source::Git,
         Some(_) => Source::OtherRegistry,
     }

@@ -47,27 +47,34 @@ async fn one_that_is_over_is_409_and_its_state_is_named() {
 }
 
 #[tokio::test]
-async fn a_guest_that_loops_for_ever_is_interrupted_in_a_step_and_in_the_handler() {
-    let server = Server::with("live-max", 2).with("parked-max", 1).start().await;
-    server.run_script("step", &script([step_with("spins", json!({ "act": "spin" }))])).await;
-    server.until_effect("step", "spins 1").await;
-    server.run_script("handler", &script([step("before"), json!({ "do": "spin" })])).await;
-    server.until_effect("handler", "before 1").await;
-
-    for id in ["step", "handler"] {
+async fn a_step_that_loops_for_ever_is_interrupted_and_its_place_is_free() {
+    let server = Server::with("live-max", 4).with("parked-max", 1).start().await;
+    let ids = ["o-1", "o-2", "o-3", "o-4"];
+    for id in ids {
+        server.run_script(id, &script([step_with("spins", json!({ "act": "spin" }))])).await;
+        server.until_effect(id, "spins 1").await;
+    }
+    for id in ids {
         server.cancel(id).await.expect_empty(204);
         assert_eq!(server.execution(id).await["status"], "cancelled");
     }
-    // Both places are free again: two more that need both at once go on.
-    for id in ["o-1", "o-2"] {
-        server.run_script(id, &script([wait_event("go")])).await;
-        server.until_waiting(id, "event").await;
-    }
-    for id in ["o-1", "o-2"] {
-        server.event(id, "go", &Value::Null).await.expect(202);
-        server.result(id).await;
-    }
-    assert_eq!(server.effects_of("step"), ["spins 1"]);
+    // All places are taken until they are interrupted; their own limits are far away.
+    server.play("next", &script([step("charge")])).await;
+    assert_eq!(server.effects_of("o-1"), ["spins 1"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_computes_is_interrupted() {
+    let server = Server::start().await;
+    let compute = json!({ "do": { "compute": { "rounds": 300_000_000 } } });
+    let lines = [step("before"), compute, step("after")];
+    server.run_script("o-1", &script(lines.clone())).await;
+    server.until_effect("o-1", "before 1").await;
+    server.cancel("o-1").await.expect_empty(204);
+    // Began later and has as much to do: when it is through, the other one would be.
+    server.play("o-2", &script(lines)).await;
+    assert_eq!(server.effects_of("o-2"), ["before 1", "after 1"]);
+    assert_eq!(server.effects_of("o-1"), ["before 1"]);
 }
 
 #[tokio::test]

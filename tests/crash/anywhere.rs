@@ -4,7 +4,7 @@
 //! `STEPBOX_CRASH_KILLS` says how often (50 without it), `STEPBOX_CRASH_SEED` with which dice.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io::Write as _,
     sync::{
         Arc,
@@ -124,8 +124,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
     assert_eq!(stats["completed"], all.len(), "none but those that were asked for: {stats}");
 
     tell(&format!(
-        "crash campaign: {kills} kills under load and {starts_killed} while starting in {:.0?}; starts \
-         acknowledged: {}, completed: {}; attempts seen: {attempts}, of these cut off and tried again: {cut_off}, repeated after completion: 0; events \
+        "crash campaign: {kills} kills under load and {starts_killed} while starting in {:.0?}; starts acknowledged: {}, completed: {}; attempts seen: \
+         {attempts}, of these cut off and tried again: {cut_off}, repeated after completion: 0; events \
          acknowledged: {}, without an answer: {}, consumed twice or lost: 0; requests lost: {}; {:.0?} in all",
         moving,
         counts.starts_acknowledged.load(Relaxed),
@@ -212,33 +212,51 @@ async fn send(client: &Client, known: &mut Known, last: bool, counts: &Counts) {
     panic!("an event for {} could not be sent in {PATIENCE:?}", known.id);
 }
 
-/// Every execution is completed, and the attempt that counted is the last that began: nothing was
-/// run again once it was recorded. Answers with how many attempts were cut off.
+/// Every execution is completed, and nothing was run again once it was recorded. Answers with how
+/// many attempts were cut off.
 fn check_steps(over: &HashMap<String, Value>, effects: Vec<Effect>) -> usize {
-    let mut by_step: BTreeMap<(String, String), Vec<Effect>> = BTreeMap::new();
+    let mut by_execution: HashMap<String, Vec<Effect>> = HashMap::new();
     for effect in effects {
-        by_step.entry((effect.execution.clone(), effect.tag.clone())).or_default().push(effect);
+        by_execution.entry(effect.execution.clone()).or_default().push(effect);
     }
     let mut cut_off = 0;
     for (id, execution) in over {
         assert_eq!(execution["status"], "completed", "{execution:#}");
+        let began = by_execution.remove(id).unwrap_or_default();
+        check_order(id, &began);
         for (tag, place) in STEPS {
             let value = &execution["result"][place];
-            let began = by_step
-                .remove(&(id.clone(), tag.to_owned()))
-                .unwrap_or_else(|| panic!("{tag} of {id} was never seen to begin, but has {value}"));
-            let last = began.last().expect("there is one");
+            let attempts: Vec<&Effect> = began.iter().filter(|effect| effect.tag == tag).collect();
+            let last =
+                attempts.last().unwrap_or_else(|| panic!("{tag} of {id} never began, but has {value}"));
+            // The attempt that counted is the last that began.
             assert_eq!(
                 (&value["nonce"], &value["attempt"]),
                 (&json!(last.nonce), &json!(last.attempt)),
-                "{tag} of {id} was run again after it had completed: {began:#?}"
+                "{tag} of {id} was run again after it had completed: {attempts:#?}"
             );
             // `charge` fails by itself once.
-            cut_off += began.len() - 1 - usize::from(tag == "charge").min(began.len() - 1);
+            cut_off += attempts.len() - 1 - usize::from(tag == "charge").min(attempts.len() - 1);
         }
     }
-    assert!(by_step.is_empty(), "steps of executions that nobody started: {by_step:#?}");
+    assert!(by_execution.is_empty(), "steps of executions that nobody started: {by_execution:#?}");
     cut_off
+}
+
+/// A handler goes on to the next step, and a step to its next attempt, when the one before is
+/// recorded. So whoever begins after a later one was run again after it was recorded.
+fn check_order(id: &str, began: &[Effect]) {
+    let place = |effect: &Effect| {
+        let step = STEPS.iter().position(|(tag, _)| *tag == effect.tag);
+        (step.unwrap_or_else(|| panic!("{id} has no step {}", effect.tag)), effect.attempt)
+    };
+    for pair in began.windows(2) {
+        assert!(
+            place(&pair[0]) <= place(&pair[1]),
+            "{} of {id} was run again after it was recorded: {began:#?}",
+            pair[1].tag
+        );
+    }
 }
 
 /// Says it although the test passes: counts are the point of a campaign.

@@ -16,7 +16,7 @@ use stepbox_guest::{
     Call, Failure, Outcome, Retry, Step, StepError, TaskError, attempt, capture, context, sleep, sleep_until,
     step, task, wait_all_settled, wait_event, wait_event_forever,
 };
-use test_guests::{allocate, recurse, spin, variant};
+use test_guests::{allocate, compute, recurse, spin, variant};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -137,6 +137,10 @@ enum Do {
         message: String,
     },
     Spin,
+    /// Computes for so long, which depends on the machine.
+    Compute {
+        rounds: u64,
+    },
     Recurse,
     Allocate {
         bytes: u64,
@@ -346,6 +350,7 @@ impl Do {
             Do::OwnError { code, may_pass } => Err(OwnError { code, may_pass }.to_string())?,
             Do::Panic { message } => panic!("{message}"),
             Do::Spin => spin(),
+            Do::Compute { rounds } => json!(compute(rounds)),
             Do::Recurse => json!(recurse(0)),
             Do::Allocate { bytes } => json!(allocate(bytes)),
             Do::Exit { code } => std::process::exit(code),

@@ -32,10 +32,14 @@ pub fn recurse(depth: u64) -> u64 {
 
 /// Never comes back.
 pub fn spin() -> ! {
-    let mut n: u64 = 0;
     loop {
-        n = std::hint::black_box(n.wrapping_add(1));
+        compute(u64::MAX);
     }
+}
+
+/// Does nothing useful for `rounds` rounds.
+pub fn compute(rounds: u64) -> u64 {
+    (0..rounds).fold(0, |sum, n| std::hint::black_box(sum ^ n))
 }
 
 /// Takes memory, page by page, until it has `bytes` of it; answers how many it has.

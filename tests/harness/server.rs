@@ -366,9 +366,16 @@ async fn template() -> &'static Path {
             server.upload("raw", guests::raw()).await.expect(201);
             let status = server.terminate().await;
             assert!(status.success(), "{status}");
-            // What is static is never dropped: one folder that each run clears.
-            let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("template-data");
-            drop(std::fs::remove_dir_all(&kept));
+            // What is static is never dropped: each run has a folder of its own and clears away
+            // those of runs that are gone.
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("template-data");
+            std::fs::create_dir_all(&folder).unwrap();
+            for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+                if !Path::new("/proc").join(entry.file_name()).exists() {
+                    drop(std::fs::remove_dir_all(entry.path()));
+                }
+            }
+            let kept = folder.join(std::process::id().to_string());
             copy(&server.data(), &kept);
             kept
         })

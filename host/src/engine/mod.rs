@@ -172,7 +172,10 @@ impl Engine {
             match (run.waiting, run.due) {
                 (true, Some(due)) if due > now => engine.timers.set(run.run, due),
                 (true, None) => {} // stands at an event that has not come
-                _ => engine.ready.push(run.run),
+                _ => match quarantine_ms(run.crashes) {
+                    0 => engine.ready.push(run.run),
+                    ms => engine.timers.set(run.run, now.plus_ms(ms)),
+                },
             }
         }
         tracing::info!(
@@ -226,6 +229,19 @@ impl Engine {
 
     pub fn clock(&self) -> &Clock {
         &self.0.clock
+    }
+}
+
+/// How long a run is kept back after a start, under which the host has died `crashes` times in a
+/// row before the last time. The host dies under all that it runs, and the longer it is up before
+/// a suspect goes on, the less likely an innocent one is under way when it dies again.
+fn quarantine_ms(crashes: u32) -> u64 {
+    match crashes {
+        0 => 0,
+        1 => 100,
+        2 => 500,
+        3 => 2_000,
+        _ => 5_000,
     }
 }
 

@@ -353,7 +353,8 @@ impl Store for Memory {
             let view = &execution.view;
             let run = &tables.runs[view.run_key.0 as usize - 1];
             let waiting = view.waiting.is_some() && run.hold == Hold::Free && !tables.event_is_there(view);
-            unfinished.push(Unfinished { run: view.run_key, due: run.due, waiting });
+            let crashes = run.crashes;
+            unfinished.push(Unfinished { run: view.run_key, due: run.due, waiting, crashes });
         }
         unfinished.sort_by_key(|run| run.run);
         for run in tables.runs.iter_mut().filter(|run| run.hold == Hold::Held) {

@@ -266,6 +266,8 @@ pub struct Unfinished {
     /// Whether it stands at a wait, was let go in good order, and nothing that it waits for has
     /// come. Otherwise it is to be taken up now, whatever `due` says.
     pub waiting: bool,
+    /// As in [`Claimed`], as of its last claim: whether it may be what takes the host down.
+    pub crashes: u32,
 }
 
 #[derive(Clone, Debug)]

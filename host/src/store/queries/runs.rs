@@ -55,7 +55,7 @@ pub(crate) async fn journal(
 pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinished>, StoreError> {
     // A run whose event came while nobody looked is not waiting any more.
     let rows = sqlx::query(
-        "select r.run_key, r.due_ms,
+        "select r.run_key, r.due_ms, r.crashes,
                 r.waiting is not null and r.claim_state = 'free'
                 and not exists (select 1 from events p
                                  where p.execution_key = r.execution_key and p.name = r.awaited_event
@@ -80,6 +80,7 @@ pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinishe
                 run: RunKey(row.try_get("run_key")?),
                 due: due.map(Timestamp::from_ms),
                 waiting: waiting != 0,
+                crashes: codec::number("a count of crashes", row.try_get("crashes")?)?,
             })
         })
         .collect()

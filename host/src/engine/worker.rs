@@ -25,6 +25,9 @@ use crate::{
 /// How soon a run is looked at again that could not be taken up, or whose store did not answer.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// What an interrupted step has to write that it was.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Takes up one ready run after the other, for ever. Stops when the host does.
 pub(crate) async fn dispatch(engine: Arc<Inner>) {
     loop {
@@ -164,7 +167,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         exit = guest.run(setup, &payload, calls) => Some(exit),
         () = passed(engine, facts.deadline) => None,
         () = handle.cancelled() => return Rest::Gone,
-        () = engine.stopping.reached(Phase::Expired) => Some(GuestExit::Ended),
+        () = out_of_patience(engine) => Some(GuestExit::Ended),
     };
     match exit {
         Some(GuestExit::Returned(result)) => {
@@ -275,7 +278,7 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
 /// Something could not be written. If the run is still ours, nobody knows what is on disk: let go
 /// of it, however long the store needs, and take it up from what is there.
 async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
-    let (claim, records) = {
+    let (claim, run) = {
         let live = live.lock().await;
         match live.hold() {
             Hold::Lost => return Rest::Gone,
@@ -291,7 +294,7 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
             Ok(()) => return Rest::Again(Duration::ZERO),
             Err(StoreError::ClaimLost) => return Rest::Gone,
             Err(error) => {
-                tracing::error!(%error, run = %records, "a run cannot be let go of yet; trying again");
+                tracing::error!(%error, %run, "a run cannot be let go of yet; trying again");
                 tokio::select! {
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     // The next start of the host finds it.
@@ -300,6 +303,14 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
             }
         }
     }
+}
+
+/// Comes back a while after the host's patience is used up. By then a step under way has been
+/// interrupted and has written so: found open after the next start, it would pass for one under
+/// which the host died. What is left is a handler that computes.
+async fn out_of_patience(engine: &Arc<Inner>) {
+    engine.stopping.reached(Phase::Expired).await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 /// Comes back when `deadline` has passed; never without one.

@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use stepbox_domain::{
-    ExecutionStatus, FailureKind, Json,
+    ExecutionStatus, FailureKind, Json, Timestamp,
+    journal::Record,
     retry::RetryPolicy,
     run::Wait,
-    step::{StepOptions, TimeoutScope},
+    step::{Interruption, StepOptions, TimeoutScope},
 };
 use tokio::sync::Notify;
 
@@ -26,6 +27,14 @@ fn retries(attempts_max: u32, delay_first_ms: u64) -> StepOptions {
         jitter: false,
     };
     StepOptions { retry, ..StepOptions::default() }
+}
+
+/// When the last interruption was.
+fn at(records: &[Record]) -> Timestamp {
+    match records.last() {
+        Some(Record::AttemptInterrupted { at, .. }) => *at,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn once() -> StepOptions {
@@ -295,6 +304,11 @@ fn an_attempt_that_outlives_the_patience_is_interrupted_and_costs_no_retry() {
         std::thread::sleep(Duration::from_millis(1));
     }
     host.block_on(host.engine.stop(Duration::from_millis(50)));
+    let run = host.until("e", |_| true).run;
+    let (_, records) = host.block_on(store.journal(&run)).unwrap().unwrap();
+    let stopped =
+        Record::AttemptInterrupted { step: 0, attempt: 1, cause: Interruption::Stopped, at: at(&records) };
+    assert_eq!(records.last(), Some(&stopped), "a stop in good order is not taken for a crash");
     host.crash();
     let host = Host::start(&store, &guest, config());
     assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);

@@ -16,7 +16,7 @@ use stepbox_domain::event::Event;
 use stepbox_domain::journal::Record;
 use stepbox_domain::leg::{Leg, Place};
 use stepbox_domain::run::Wait;
-use stepbox_domain::step::{AttemptFailure, AttemptOutcome, InputHash, StepOptions};
+use stepbox_domain::step::{AttemptFailure, AttemptOutcome, StepInput, StepOptions};
 use stepbox_domain::{EventName, Failure, FailureKind, Json, Run, StepName, Timestamp};
 
 use super::{Setup, Stub};
@@ -152,9 +152,14 @@ impl Session {
         let name = StepName::parse(name).map_err(misuse)?;
         let place = self.place_of(name.clone());
         let options = StepOptions::from(options);
-        let hash = InputHash::of(&json(input)?);
-        let call =
-            Input::StepCalled { place: &place, function: step.function, input: &hash, options: &options };
+        let hash = StepInput::of(&json(input)?);
+        let call = Input::StepCalled {
+            place: &place,
+            function: step.function,
+            input: &hash,
+            options: &options,
+            hold: None,
+        };
         let mut next = call.clone();
         loop {
             next = match self.take(next) {

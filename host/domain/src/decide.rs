@@ -15,9 +15,10 @@ use crate::{
     EventName, Failure, FailureKind, Json, Run, Timestamp,
     journal::{Record, StepStarted},
     leg::Place,
+    pause::Hold,
     retry::Seed,
     run::{Call, Step, StepState, Wait, wait_timed_out},
-    step::{AttemptFailure, AttemptOutcome, InputHash, Interruption, StepKind, StepOptions, TimeoutScope},
+    step::{AttemptFailure, AttemptOutcome, Interruption, StepInput, StepKind, StepOptions, TimeoutScope},
 };
 
 /// All that can move a run.
@@ -27,8 +28,10 @@ pub enum Input<'a> {
     StepCalled {
         place: &'a Place,
         function: &'a str,
-        input: &'a InputHash,
+        input: &'a StepInput,
         options: &'a StepOptions,
+        /// The pause rule that keeps attempts of this step from starting, if one does.
+        hold: Option<&'a Hold>,
     },
     /// The attempt that a [`Reply::Go`] started is over.
     AttemptEnded {
@@ -129,7 +132,7 @@ impl Run {
         if self.end().is_some() {
             return Decision::reply(Reply::Stop);
         }
-        if let Some(deadline) = self.facts().deadline
+        if let Some(deadline) = self.deadline()
             && now >= deadline
             // What has happened by itself is still recorded; only further doing is cut off.
             && !matches!(
@@ -140,8 +143,8 @@ impl Run {
             return self.out_of_time(deadline, now);
         }
         match input {
-            Input::StepCalled { place, function, input, options } => {
-                self.step_called(place, function, input, options, now)
+            Input::StepCalled { place, function, input, options, hold } => {
+                self.step_called(place, function, input, options, hold, now)
             }
             Input::AttemptEnded { place, attempt, outcome, options } => {
                 self.attempt_ended(place, attempt, outcome, options, now)
@@ -174,7 +177,8 @@ impl Run {
         Decision::fails(failure, now)
     }
 
-    /// What the journal has at `place`: none yet, or the record of just this call.
+    /// What the journal has at `place`: none yet, or the record of just this call. A call that was
+    /// kept or set aside and `is_same` is found too, and comes with the record that puts it there.
     ///
     /// Err: the decision to stop, because the journal has another call there (law 6), or because
     /// the run has made as many calls as it may.
@@ -182,8 +186,9 @@ impl Run {
         &self,
         place: &Place,
         kind: StepKind,
+        is_same: impl Fn(&Call) -> bool,
         now: Timestamp,
-    ) -> Result<Option<&Step>, Box<Decision>> {
+    ) -> Result<Option<(&Step, Vec<Record>)>, Box<Decision>> {
         let Some(step) = self.steps().get(place.index as usize) else {
             if place.index >= self.policy().steps_max {
                 let failure = Failure::new(
@@ -196,13 +201,16 @@ impl Run {
                 );
                 return Err(Box::new(Decision::fails(failure, now)));
             }
-            return Ok(None);
+            let mut aside = self.aside().iter();
+            let same = aside.find(|step| step.key == place.key).filter(|step| is_same(&step.call));
+            let adopted = Record::StepAdopted { key: place.key.clone(), at: now };
+            return Ok(same.map(|step| (step, vec![adopted])));
         };
         if step.key != place.key || step.call.kind() != kind {
             let got = format!("{kind} \"{}\"", place.key);
             return Err(Box::new(self.diverged(place.index, &got, now)));
         }
-        Ok(Some(step))
+        Ok(Some((step, Vec::new())))
     }
 
     fn diverged(&self, index: u32, got: &str, now: Timestamp) -> Decision {
@@ -228,96 +236,133 @@ impl Run {
         &self,
         place: &Place,
         function: &str,
-        input: &InputHash,
+        input: &StepInput,
         options: &StepOptions,
+        hold: Option<&Hold>,
         now: Timestamp,
     ) -> Decision {
         if let Err(error) = options.check() {
             let message = format!("step \"{}\": {error}", place.key);
             return Decision::reply(Reply::Refused(Failure::new(FailureKind::Misuse, message)));
         }
-        let step = match self.recorded(place, StepKind::Step, now) {
-            Ok(Some(step)) => step,
-            Ok(None) => return self.start_step(place, function, input, options, now),
+        let is_same = |call: &Call| match call {
+            Call::Step { function: recorded, input: hash, .. } => recorded == function && *hash == input.hash,
+            _ => false,
+        };
+        let (step, mut records) = match self.recorded(place, StepKind::Step, is_same, now) {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.start_step(place, function, input, options, hold, now),
             Err(stop) => return *stop,
         };
-        let Call::Step { function: recorded_function, input: recorded_input, deadline } = &step.call else {
+        let Call::Step { function: recorded_function, input: recorded_input, deadline, .. } = &step.call
+        else {
             return self.diverged(place.index, "another kind of call", now);
         };
         if recorded_function != function {
             return self.diverged(place.index, &format!("a call of the function \"{function}\""), now);
         }
-        if recorded_input != input {
+        if *recorded_input != input.hash {
             return self.diverged(place.index, "the same step with another input", now);
         }
         if let (Some(outcome), Some(at)) = (step.outcome(), step.ended_at) {
-            return Decision::reply(Reply::Recorded { outcome, at });
+            return Decision::eventually(records, Reply::Recorded { outcome, at });
         }
 
-        let mut records = Vec::new();
         let last = step.attempts.last().map_or(0, |attempt| attempt.number);
+        let mut crashes = step.crashes_in_a_row();
         match step.state {
             StepState::RetryAt(at) if now < at => {
                 let wait = Wait::Retry { step: step.key.clone(), attempt: last + 1, at };
-                return Decision::reply(Reply::Wait(wait));
+                return Decision::eventually(records, Reply::Wait(wait));
             }
             StepState::RetryAt(_) => {}
             // Nobody calls a step while an attempt of it is under way: this is a replay, and the
             // host that ran the attempt is gone.
-            _ => records.push(Record::AttemptInterrupted {
-                step: place.index,
-                attempt: last,
-                cause: Interruption::Crashed,
-                at: now,
-            }),
+            _ => {
+                crashes += 1;
+                let cause = Interruption::Crashed;
+                records.push(Record::AttemptInterrupted { step: place.index, attempt: last, cause, at: now });
+            }
         }
-        let crashes = step.crashes_in_a_row() + u32::from(!records.is_empty());
-        let died = if crashes >= self.policy().crashes_max {
-            Some(Failure::new(
+        if let Some(failure) = self.given_up(step, crashes, *deadline, now) {
+            let failure = failure.of_step(step.key.clone(), last);
+            let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
+            records.push(Record::StepDied { step: place.index, failure, at: now });
+            return Decision::now(records, reply);
+        }
+        if let Some(hold) = hold {
+            return self.held_at(place, hold, records, now);
+        }
+        let attempt = last + 1;
+        let options = options.overridden(&step.overrides);
+        let anew = if step.begins_anew() { step_deadline(&options, now) } else { None };
+        let deadline = self.attempt_deadline(&options, anew.or(*deadline), now);
+        records.push(Record::AttemptStarted {
+            step: place.index,
+            attempt,
+            at: now,
+            deadline,
+            step_deadline: anew,
+        });
+        Decision::eventually(records, Reply::Go { attempt, deadline })
+    }
+
+    /// Why a step between two attempts gets no further one.
+    fn given_up(
+        &self,
+        step: &Step,
+        crashes: u32,
+        deadline: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Failure> {
+        if crashes >= self.policy().crashes_max {
+            return Some(Failure::new(
                 FailureKind::HostCrashed,
                 format!(
                     "the host died {crashes} times in a row while an attempt of step \"{}\" was under way, \
                      so the step was given up; find out why it takes the host down before retrying it",
                     step.key
                 ),
-            ))
-        } else if deadline.is_some_and(|deadline| now >= deadline) {
-            Some(Failure::new(
+            ));
+        }
+        deadline.is_some_and(|deadline| now >= deadline).then(|| {
+            Failure::new(
                 FailureKind::TimedOut,
                 format!("step \"{}\" ran out of its time between two attempts", step.key),
-            ))
-        } else {
-            None
-        };
-        if let Some(failure) = died {
-            let failure = failure.of_step(step.key.clone(), last);
-            let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
-            records.push(Record::StepDied { step: place.index, failure, at: now });
-            return Decision::now(records, reply);
+            )
+        })
+    }
+
+    /// A pause rule keeps the next attempt of the step at `place` from starting.
+    fn held_at(&self, place: &Place, hold: &Hold, mut records: Vec<Record>, now: Timestamp) -> Decision {
+        // How long a rule holds whole runs is known from the rule; since when one holds this step
+        // is known from here only.
+        if hold.by_step && self.held().is_none_or(|held| held.key != place.key) {
+            records.push(Record::StepHeld { key: place.key.clone(), at: now });
         }
-        let attempt = last + 1;
-        let deadline = self.attempt_deadline(options, *deadline, now);
-        records.push(Record::AttemptStarted { step: place.index, attempt, at: now, deadline });
-        Decision::eventually(records, Reply::Go { attempt, deadline })
+        let wait = Wait::Pause { rule: hold.rule.clone(), step: Some(place.key.clone()), until: hold.until };
+        Decision::eventually(records, Reply::Wait(wait))
     }
 
     fn start_step(
         &self,
         place: &Place,
         function: &str,
-        input: &InputHash,
+        input: &StepInput,
         options: &StepOptions,
+        hold: Option<&Hold>,
         now: Timestamp,
     ) -> Decision {
-        let step_deadline = match options.timeout_scope {
-            TimeoutScope::AllAttempts => options.timeout_ms.map(|ms| now.plus_ms(ms)),
-            TimeoutScope::PerAttempt => None,
-        };
+        if let Some(hold) = hold {
+            return self.held_at(place, hold, Vec::new(), now);
+        }
+        let step_deadline = step_deadline(options, now);
         let deadline = self.attempt_deadline(options, step_deadline, now);
         let start = StepStarted {
             key: place.key.clone(),
             function: function.to_owned(),
-            input: input.clone(),
+            input: input.hash.clone(),
+            parts: input.parts.clone(),
             at: now,
             deadline,
             step_deadline,
@@ -364,7 +409,8 @@ impl Run {
                 Decision::now(vec![record], Reply::Leave)
             }
             AttemptOutcome::Failed(failure) => {
-                let next = self.after_failure(step, attempt, &failure, options, now);
+                let options = options.overridden(&step.overrides);
+                let next = self.after_failure(step, attempt, &failure, &options, now);
                 let mut failure = failure.into_failure(step.key.clone(), attempt);
                 let (retry_at, reply) = match next {
                     Next::RetryAt(at) => {
@@ -413,12 +459,13 @@ impl Run {
     }
 
     fn sleeps(&self, place: &Place, until: Until, now: Timestamp) -> Decision {
-        let step = match self.recorded(place, StepKind::Sleep, now) {
-            Ok(step) => step,
+        let is_same = |call: &Call| matches!(call, Call::Sleep { .. });
+        let found = match self.recorded(place, StepKind::Sleep, is_same, now) {
+            Ok(found) => found,
             Err(stop) => return *stop,
         };
         let answer = |at| Reply::Recorded { outcome: Ok(Json::null()), at };
-        let Some(step) = step else {
+        let Some((step, mut records)) = found else {
             let until = match until {
                 Until::After(ms) => now.plus_ms(ms),
                 Until::At(at) => at.min(Timestamp::MAX),
@@ -431,16 +478,18 @@ impl Run {
             return Decision::now(vec![start], Reply::Wait(Wait::Sleep { step: place.key.clone(), until }));
         };
         if let Some(at) = step.ended_at {
-            return Decision::reply(answer(at));
+            return Decision::eventually(records, answer(at));
         }
         match step.call {
             Call::Sleep { until } if now < until => {
-                Decision::reply(Reply::Wait(Wait::Sleep { step: place.key.clone(), until }))
+                let wait = Wait::Sleep { step: place.key.clone(), until };
+                Decision::eventually(records, Reply::Wait(wait))
             }
             // That a time is past stays so, and the handler wakes at the moment it asked for
             // however late we are: losing this record changes nothing.
             Call::Sleep { until } => {
-                Decision::eventually(vec![Record::SleepEnded { step: place.index, at: until }], answer(until))
+                records.push(Record::SleepEnded { step: place.index, at: until });
+                Decision::eventually(records, answer(until))
             }
             _ => self.diverged(place.index, "a sleep", now),
         }
@@ -453,24 +502,26 @@ impl Run {
         timeout_ms: Option<u64>,
         now: Timestamp,
     ) -> Decision {
-        let step = match self.recorded(place, StepKind::WaitForEvent, now) {
-            Ok(step) => step,
+        let is_same =
+            |call: &Call| matches!(call, Call::WaitForEvent { event: recorded, .. } if recorded == event);
+        let found = match self.recorded(place, StepKind::WaitForEvent, is_same, now) {
+            Ok(found) => found,
             Err(stop) => return *stop,
         };
-        let mut records = Vec::new();
-        let deadline = match step {
+        let (deadline, mut records) = match found {
             None => {
                 let deadline = timeout_ms.map(|ms| now.plus_ms(ms));
                 let (key, event) = (place.key.clone(), event.clone());
-                records.push(Record::WaitStarted { key, event, deadline, at: now });
-                deadline
+                (deadline, vec![Record::WaitStarted { key, event, deadline, at: now }])
             }
-            Some(step) => {
+            Some((step, records)) => {
                 if let (Some(outcome), Some(at)) = (step.outcome(), step.ended_at) {
-                    return Decision::reply(Reply::Recorded { outcome, at });
+                    return Decision::eventually(records, Reply::Recorded { outcome, at });
                 }
                 match &step.call {
-                    Call::WaitForEvent { event: recorded, deadline } if recorded == event => *deadline,
+                    Call::WaitForEvent { event: recorded, deadline } if recorded == event => {
+                        (*deadline, records)
+                    }
                     _ => {
                         return self.diverged(place.index, &format!("a wait for the event \"{event}\""), now);
                     }
@@ -493,10 +544,11 @@ impl Run {
     }
 
     fn captures(&self, place: &Place, value: &Json, now: Timestamp) -> Decision {
-        match self.recorded(place, StepKind::Capture, now) {
+        let is_same = |call: &Call| matches!(call, Call::Capture);
+        match self.recorded(place, StepKind::Capture, is_same, now) {
             Err(stop) => *stop,
-            Ok(Some(step)) => match (step.outcome(), step.ended_at) {
-                (Some(outcome), Some(at)) => Decision::reply(Reply::Recorded { outcome, at }),
+            Ok(Some((step, records))) => match (step.outcome(), step.ended_at) {
+                (Some(outcome), Some(at)) => Decision::eventually(records, Reply::Recorded { outcome, at }),
                 _ => self.diverged(place.index, "a capture", now),
             },
             Ok(None) => {
@@ -528,6 +580,14 @@ impl Run {
             }
             _ => Failure::new(FailureKind::Error, said.message).with_details(said.details),
         }
+    }
+}
+
+/// When a step's time is up over all its attempts, the first of which starts at `now`.
+fn step_deadline(options: &StepOptions, now: Timestamp) -> Option<Timestamp> {
+    match options.timeout_scope {
+        TimeoutScope::AllAttempts => options.timeout_ms.map(|ms| now.plus_ms(ms)),
+        TimeoutScope::PerAttempt => None,
     }
 }
 

@@ -74,11 +74,22 @@ pub struct Failure {
     /// The guest's own stack at the trap, one frame a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backtrace: Option<String>,
+    /// The last lines that the guest printed in the attempt, or in the leg, that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<String>,
 }
 
 impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), details: None, step: None, attempt: None, backtrace: None }
+        Failure {
+            kind,
+            message: message.into(),
+            details: None,
+            step: None,
+            attempt: None,
+            backtrace: None,
+            logs: Vec::new(),
+        }
     }
 
     pub fn with_details(mut self, details: Option<Json>) -> Self {
@@ -88,6 +99,11 @@ impl Failure {
 
     pub fn with_backtrace(mut self, backtrace: Option<String>) -> Self {
         self.backtrace = backtrace;
+        self
+    }
+
+    pub fn with_logs(mut self, logs: Vec<String>) -> Self {
+        self.logs = logs;
         self
     }
 

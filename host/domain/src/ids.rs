@@ -186,6 +186,14 @@ impl StepKey {
         check("a step key", text, 212, printable)?;
         Ok(StepKey(text.into()))
     }
+
+    /// The name that it was made of.
+    pub fn name(&self) -> &str {
+        match self.0.rsplit_once('#') {
+            Some((name, nth)) if !nth.is_empty() && nth.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &self.0,
+        }
+    }
 }
 
 text_id! {

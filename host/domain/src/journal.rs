@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     EventName, Failure, Json, StepKey, Timestamp,
-    step::{InputHash, Interruption},
+    lineage::PartHash,
+    run::Step,
+    step::{InputHash, Interruption, Overrides},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub enum Record {
         at: Timestamp,
         /// When the host will interrupt this attempt.
         deadline: Timestamp,
+        /// When the step's time is up over all its attempts, where that begins anew with this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step_deadline: Option<Timestamp>,
     },
     StepCompleted {
         step: u32,
@@ -92,6 +97,52 @@ pub enum Record {
         value: Json,
         at: Timestamp,
     },
+    /// A step that an earlier run of the execution completed. It answers the call of its key, if
+    /// the handler makes that call with the same function and input. Only at the beginning of a
+    /// journal.
+    StepKept {
+        step: Box<Step>,
+    },
+    /// The handler has made the call of a step that was kept or set aside: from here on that step
+    /// stands at this place of the journal, with all that it had.
+    StepAdopted {
+        key: StepKey,
+        at: Timestamp,
+    },
+    /// Somebody wants a dead step to be tried again: it has all its attempts and its time anew,
+    /// what was called after it is set aside, and a run that was over goes on.
+    StepRetryAsked {
+        key: StepKey,
+        #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+        overrides: Overrides,
+        /// The module version that the run goes on with, where that is another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        at: Timestamp,
+    },
+    /// Somebody has put in by hand what a dead step has come to. Otherwise like
+    /// [`Record::StepRetryAsked`].
+    StepResolved {
+        key: StepKey,
+        outcome: Result<Json, Failure>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        at: Timestamp,
+    },
+    /// A pause rule that names steps keeps the next attempt of this one from starting. Its clocks
+    /// stand still from here on for as long as the rule holds it.
+    StepHeld {
+        key: StepKey,
+        at: Timestamp,
+    },
+    /// Between the last such record (or the beginning) and `until`, pause rules held this run for
+    /// `ms` milliseconds. Its deadlines are so much later.
+    ClockStood {
+        ms: u64,
+        until: Timestamp,
+    },
     RunCompleted {
         result: Json,
         at: Timestamp,
@@ -114,6 +165,10 @@ pub struct StepStarted {
     /// What `run-step` dispatches on.
     pub function: String,
     pub input: InputHash,
+    /// What the input is made of, to find out which earlier results went into it. See
+    /// [`crate::lineage`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartHash>,
     pub at: Timestamp,
     /// When the host will interrupt the first attempt.
     pub deadline: Timestamp,

@@ -26,10 +26,17 @@ pub mod step;
 
 pub mod event;
 pub mod journal;
+pub mod lineage;
+pub mod pause;
 pub mod run;
 
 pub mod decide;
 pub mod leg;
+pub mod repair;
+
+pub mod audit;
+pub mod bulk;
+pub mod trouble;
 
 pub mod manifest;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Failure, FailureKind, Json, StepKey, Timestamp,
     ids::{hex, sha256},
+    lineage::{self, PartHash},
     retry::{RetryPolicy, RetryPolicyError},
 };
 
@@ -47,6 +48,23 @@ pub enum TimeoutScope {
     PerAttempt,
 }
 
+/// What an admin wants otherwise when a dead step is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overrides {
+    /// Attempts, the first of the new ones counted, in place of the retry policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
+    /// In place of the step's timeout, whatever its scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl Overrides {
+    pub fn is_empty(&self) -> bool {
+        *self == Overrides::default()
+    }
+}
+
 /// How a step is tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepOptions {
@@ -78,6 +96,16 @@ impl StepOptions {
         }
         Ok(self.retry.check()?)
     }
+
+    /// These options as far as `overrides` leaves them.
+    pub fn overridden(&self, overrides: &Overrides) -> StepOptions {
+        let mut options = self.clone();
+        if let Some(attempts_max) = overrides.attempts_max {
+            options.retry.attempts_max = attempts_max;
+        }
+        options.timeout_ms = overrides.timeout_ms.or(options.timeout_ms);
+        options
+    }
 }
 
 /// 16 bytes of SHA-256 over a step's input, to notice that a replay brings another one.
@@ -88,6 +116,19 @@ pub struct InputHash(String);
 impl InputHash {
     pub fn of(input: &Json) -> Self {
         InputHash(hex(&sha256(input.as_str().as_bytes())[..16]))
+    }
+}
+
+/// A step's input, as far as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepInput {
+    pub hash: InputHash,
+    pub parts: Vec<PartHash>,
+}
+
+impl StepInput {
+    pub fn of(input: &Json) -> Self {
+        StepInput { hash: InputHash::of(input), parts: lineage::parts_of_input(input) }
     }
 }
 
@@ -140,16 +181,18 @@ impl AttemptFailure {
 }
 
 /// One try of a step, as the run remembers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// From 1.
     pub number: u32,
     pub started_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     pub state: AttemptState,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AttemptState {
     Running,
     Completed,

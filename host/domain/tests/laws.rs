@@ -14,7 +14,7 @@ use stepbox_domain::{
     leg::{Leg, Place},
     retry::RetryPolicy,
     run::{Policy, RunFacts, StepState},
-    step::{AttemptFailure, AttemptOutcome, InputHash, StepOptions, TimeoutScope},
+    step::{AttemptFailure, AttemptOutcome, StepInput, StepOptions, TimeoutScope},
 };
 
 /// One durable call of the handler under test.
@@ -179,14 +179,14 @@ impl World {
             },
             _ => StepOptions::default(),
         };
-        let hash = InputHash::of(&Json::null());
+        let hash = StepInput::of(&Json::null());
         let captured = Json::from(serde_json::json!(place.index));
         loop {
             self.maybe_send(run);
             let event;
             let input = match op {
                 Op::Step { .. } => {
-                    Input::StepCalled { place, function: "f", input: &hash, options: &options }
+                    Input::StepCalled { place, function: "f", input: &hash, options: &options, hold: None }
                 }
                 Op::Sleep { ms, .. } => Input::Sleeps { place, until: Until::After(*ms) },
                 Op::Wait { event: number, timeout_ms } => {
@@ -356,9 +356,9 @@ proptest! {
         let mut world = World::new(program.clone(), None, dice);
         let run = world.play_out();
         let place = Leg::default().place(name(0));
-        let (hash, null) = (InputHash::of(&Json::null()), Json::null());
+        let (hash, null) = (StepInput::of(&Json::null()), Json::null());
         for input in [
-            Input::StepCalled { place: &place, function: "f", input: &hash, options: &StepOptions::default() },
+            Input::StepCalled { place: &place, function: "f", input: &hash, options: &StepOptions::default(), hold: None },
             Input::AttemptEnded {
                 place: &place, attempt: 1, outcome: AttemptOutcome::Completed(Json::null()), options: &StepOptions::default(),
             },
@@ -433,11 +433,12 @@ fn a_step_that_takes_the_host_down_is_given_up() {
     let mut world = World::new(vec![op], None, vec![]);
     world.policy.crashes_max = 3;
     let place = Leg::default().place(name(0));
-    let hash = InputHash::of(&Json::null());
+    let hash = StepInput::of(&Json::null());
     for attempt in 1..=3 {
         let mut run = world.claimed();
         let options = StepOptions::default();
-        let input = Input::StepCalled { place: &place, function: "f", input: &hash, options: &options };
+        let input =
+            Input::StepCalled { place: &place, function: "f", input: &hash, options: &options, hold: None };
         let decision = run.decide(input, world.now);
         assert!(matches!(decision.reply, Reply::Go { attempt: a, .. } if a == attempt), "{decision:?}");
         decision.records.iter().for_each(|record| run.apply(record));
@@ -456,11 +457,12 @@ fn a_step_that_takes_the_host_down_is_given_up() {
 fn a_refused_call_takes_no_place_in_the_journal() {
     let world = World::new(vec![], None, vec![]);
     let run = world.claimed();
-    let (hash, mut leg) = (InputHash::of(&Json::null()), Leg::default());
+    let (hash, mut leg) = (StepInput::of(&Json::null()), Leg::default());
     let retry = RetryPolicy { attempts_max: 0, ..RetryPolicy::NONE };
     let options = StepOptions { retry, ..StepOptions::default() };
     let refused = leg.place(name(0));
-    let input = Input::StepCalled { place: &refused, function: "f", input: &hash, options: &options };
+    let input =
+        Input::StepCalled { place: &refused, function: "f", input: &hash, options: &options, hold: None };
     let decision = run.decide(input, world.now);
     assert!(matches!(decision.reply, Reply::Refused(_)) && decision.records.is_empty(), "{decision:?}");
 

@@ -10,6 +10,8 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use stepbox_domain::repair::RepairError;
+
 use super::wire;
 use crate::{engine::EngineError, sandbox::Rejected, store::StoreError};
 
@@ -111,6 +113,22 @@ impl From<EngineError> for ApiError {
             EngineError::UnknownVersion { .. } => Self::not_found("unknown_version", text),
             EngineError::ModuleInUse { executions, .. } => {
                 Self::conflict("module_in_use", text).with("unfinishedExecutions", executions)
+            }
+            EngineError::Repair(RepairError::NoSuchStep { .. }) => Self::not_found("unknown_step", text),
+            EngineError::Repair(RepairError::UnknownSteps { steps, .. }) => {
+                let steps: Vec<String> = steps.into_iter().map(Into::into).collect();
+                Self::unprocessable("unknown_steps", text).with("steps", steps)
+            }
+            EngineError::Repair(RepairError::NotDead { status, .. }) => {
+                Self::conflict("step_not_dead", text).with("status", status.as_str())
+            }
+            EngineError::Repair(RepairError::Cancelled) => Self::conflict("run_cancelled", text),
+            EngineError::EmptyScope => Self::unprocessable("empty_scope", text),
+            EngineError::ExpiresInThePast => Self::unprocessable("expires_in_the_past", text),
+            EngineError::UnknownPauseRule(_) => Self::not_found("unknown_pause_rule", text),
+            EngineError::UnknownBulk(_) => Self::not_found("unknown_bulk", text),
+            EngineError::BulkOver { state, .. } => {
+                Self::conflict("bulk_over", text).with("state", state.as_str())
             }
             EngineError::Rejected(rejected) => refused(rejected, text),
             EngineError::Store(error) => error.into(),

@@ -18,7 +18,7 @@ use super::{
     wire,
 };
 use crate::{
-    engine::{EngineError, Started},
+    engine::{EngineError, Started, Who},
     store::{ExecutionFilter, ExecutionView, Page, Sort},
 };
 
@@ -141,7 +141,7 @@ pub async fn one(State(api): State<Api>, path: PathIds) -> Result<Response, ApiE
 
 /// `POST /executions/{id}/cancel`
 pub async fn cancel(State(api): State<Api>, path: PathIds) -> Result<StatusCode, ApiError> {
-    api.engine().cancel(&path.execution()?, None).await?;
+    api.engine().cancel(&path.execution()?, Who::default()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -186,6 +186,7 @@ fn not_over_yet(view: ExecutionView, patience: Duration) -> ApiError {
         None => String::new(),
         Some(Wait::Sleep { step, .. }) => format!(" and sleeps at \"{step}\""),
         Some(Wait::Event { event, .. }) => format!(" and waits for the event \"{event}\""),
+        Some(Wait::Pause { rule, .. }) => format!(" and is held by the pause rule {}", rule.as_str()),
         Some(Wait::Retry { step, attempt, .. }) => format!(" and waits for attempt {attempt} of \"{step}\""),
     };
     let message = format!(

@@ -8,7 +8,10 @@ use super::{
     query::Query,
     wire,
 };
-use crate::{engine::EngineError, store::VersionAdded};
+use crate::{
+    engine::{EngineError, Who},
+    store::VersionAdded,
+};
 
 /// `PUT /modules/{task}`
 pub async fn upload(
@@ -16,7 +19,7 @@ pub async fn upload(
     path: PathIds,
     Component(component): Component,
 ) -> Result<Response, ApiError> {
-    let (status, version) = match api.engine().upload(path.new_task()?, component).await? {
+    let (status, version) = match api.engine().upload(path.new_task()?, component, Who::default()).await? {
         VersionAdded::New(version) => (StatusCode::CREATED, version),
         VersionAdded::Same(version) => (StatusCode::OK, version),
     };
@@ -55,12 +58,12 @@ pub async fn versions(State(api): State<Api>, path: PathIds, query: Query) -> Re
 /// `POST /modules/{task}/versions/{version}/activate`
 pub async fn activate(State(api): State<Api>, path: PathIds) -> Result<Response, ApiError> {
     let task = path.task()?;
-    let version = api.engine().activate(&task, path.version(&task)?).await?;
+    let version = api.engine().activate(&task, path.version(&task)?, Who::default()).await?;
     Ok(wire::json(StatusCode::OK, &wire::ModuleVersion::from(version)))
 }
 
 /// `DELETE /modules/{task}`
 pub async fn remove(State(api): State<Api>, path: PathIds) -> Result<StatusCode, ApiError> {
-    api.engine().remove_module(&path.task()?).await?;
+    api.engine().remove_module(&path.task()?, Who::default()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

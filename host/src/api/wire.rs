@@ -13,7 +13,8 @@ use axum::{
 use chrono::{DateTime, SecondsFormat};
 use serde::{Serialize, Serializer};
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, Failure, Json, RunId, StepKey, TaskName, Timestamp, run::Wait,
+    Digest, EventName, ExecutionId, Failure, Json, RunId, StepKey, TaskName, Timestamp, pause::PauseRuleId,
+    run::Wait,
 };
 
 use super::ApiError;
@@ -99,12 +100,14 @@ struct ExecutionError {
     attempt: Option<u32>,
     details: Option<Json>,
     backtrace: Option<String>,
+    /// The last lines that the guest printed before.
+    logs: Vec<String>,
 }
 
 impl From<Failure> for ExecutionError {
     fn from(failure: Failure) -> Self {
-        let Failure { kind, message, details, step, attempt, backtrace } = failure;
-        ExecutionError { kind: kind.as_str(), message, step, attempt, details, backtrace }
+        let Failure { kind, message, details, step, attempt, backtrace, logs } = failure;
+        ExecutionError { kind: kind.as_str(), message, step, attempt, details, backtrace, logs }
     }
 }
 
@@ -112,9 +115,26 @@ impl From<Failure> for ExecutionError {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum WaitingFor {
-    Sleep { step: StepKey, until: Time },
-    Event { step: StepKey, event: EventName, deadline: Option<Time> },
-    Retry { step: StepKey, attempt: u32, at: Time },
+    Sleep {
+        step: StepKey,
+        until: Time,
+    },
+    Event {
+        step: StepKey,
+        event: EventName,
+        deadline: Option<Time>,
+    },
+    Retry {
+        step: StepKey,
+        attempt: u32,
+        at: Time,
+    },
+    #[serde(rename_all = "camelCase")]
+    Pause {
+        rule_id: PauseRuleId,
+        step: Option<StepKey>,
+        until: Option<Time>,
+    },
 }
 
 impl From<Wait> for WaitingFor {
@@ -125,6 +145,9 @@ impl From<Wait> for WaitingFor {
                 WaitingFor::Event { step, event, deadline: deadline.map(Time) }
             }
             Wait::Retry { step, attempt, at } => WaitingFor::Retry { step, attempt, at: Time(at) },
+            Wait::Pause { rule, step, until } => {
+                WaitingFor::Pause { rule_id: rule, step, until: until.map(Time) }
+            }
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json};
+use stepbox_domain::{
+    EventName, ExecutionId, ExecutionStatus, Json,
+    audit::{AuditAction, AuditEntry},
+};
 
-use super::{Engine, EngineError, Inner, carried_through};
+use super::{Engine, EngineError, Inner, Who, carried_through};
 use crate::store::{Cancel, EventAdded, ExecutionView};
 
 /// What became of an event. Stored either way.
@@ -31,10 +34,9 @@ impl Engine {
 
     /// Ends the execution at once: its guest is interrupted, and nothing of it is recorded after
     /// the answer.
-    pub async fn cancel(&self, execution: &ExecutionId, by: Option<&str>) -> Result<(), EngineError> {
+    pub async fn cancel(&self, execution: &ExecutionId, who: Who) -> Result<(), EngineError> {
         let (engine, execution) = (self.0.clone(), execution.clone());
-        let by = by.map(str::to_owned);
-        carried_through(async move { cancel(&engine, &execution, by.as_deref()).await }).await
+        carried_through(async move { cancel(&engine, &execution, who).await }).await
     }
 
     /// The execution as soon as it is over; as it stands when `patience` is used up.
@@ -84,8 +86,20 @@ async fn deliver(
     }
 }
 
-async fn cancel(engine: &Inner, execution: &ExecutionId, by: Option<&str>) -> Result<(), EngineError> {
-    match engine.store.cancel(execution, by, engine.clock.now()).await? {
+async fn cancel(engine: &Inner, execution: &ExecutionId, who: Who) -> Result<(), EngineError> {
+    let now = engine.clock.now();
+    let audit = AuditEntry {
+        at: now,
+        actor: who.by.clone(),
+        action: AuditAction::Cancel,
+        execution: Some(execution.clone()),
+        task: None,
+        target: None,
+        before: Json::null(),
+        after: Json::null(),
+        reason: who.reason,
+    };
+    match engine.store.cancel(execution, who.by.as_deref(), now, audit).await? {
         Cancel::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
         Cancel::AlreadyOver(status) => {
             Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "be cancelled" })

@@ -10,7 +10,8 @@ use stepbox_domain::{
     journal::{self, Record},
     leg::{Leg, Place},
     run::{RunOutcome, Wait},
-    step::{AttemptFailure, AttemptOutcome, InputHash},
+    step::{AttemptFailure, AttemptOutcome, StepInput},
+    trouble::Trouble,
 };
 
 use super::{Inner, live::LiveHandle, replay_logs::ReplayLogs, stopping::Phase};
@@ -167,7 +168,9 @@ impl LiveRun {
                     Some(Standing::Completed { result: result.clone(), at: end.at })
                 }
                 RunOutcome::Failed(failure) => {
-                    Some(Standing::Failed { failure: failure.clone(), at: end.at })
+                    let facts = self.run.facts();
+                    let trouble = Trouble::of(&facts.task, facts.version, failure);
+                    Some(Standing::Failed { failure: failure.clone(), trouble, at: end.at })
                 }
                 // Only the store cancels, in a transaction of its own.
                 RunOutcome::Cancelled { .. } => None,
@@ -203,7 +206,7 @@ impl LiveRun {
     /// Runs the step `call` with its retries until it has an outcome.
     pub async fn step(&mut self, call: StepCall) -> Result<Answer, EndHandler> {
         let place = self.place(call.name.clone());
-        let hash = InputHash::of(&call.input);
+        let hash = StepInput::of(&call.input);
         loop {
             if self.engine.stopping.has_begun() {
                 return Err(EndHandler);
@@ -213,6 +216,7 @@ impl LiveRun {
                 function: &call.function,
                 input: &hash,
                 options: &call.options,
+                hold: None,
             };
             let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
             if let Reply::Go { attempt, deadline } = reply {

@@ -5,6 +5,7 @@
 //! drives them, each as a [`live_run`]. What is in memory here is a copy of what the store has:
 //! losing it loses nothing (see [`Engine::begin`]).
 
+mod bulk;
 mod calls;
 pub mod clock;
 mod deliver;
@@ -14,7 +15,9 @@ pub mod loader;
 pub mod metrics;
 mod modules;
 mod parking;
+mod pauses;
 mod ready;
+mod repair;
 mod replay_logs;
 mod start;
 mod stopping;
@@ -33,13 +36,20 @@ use std::{
     time::Duration,
 };
 
-use stepbox_domain::{ExecutionId, ExecutionStatus, TaskName, run::Policy};
+use stepbox_domain::{
+    ExecutionId, ExecutionStatus, TaskName,
+    bulk::{BulkId, BulkState},
+    pause::PauseRuleId,
+    repair::RepairError,
+    run::Policy,
+};
 use tokio::{
     sync::{RwLock, Semaphore},
     time::Instant,
 };
 
 pub use deliver::Delivery;
+pub use repair::{Rerun, Resolved, Restarted, Retried, StepRetry};
 pub use start::Started;
 
 use self::{
@@ -118,10 +128,31 @@ pub enum EngineError {
         "task \"{task}\" has {executions} executions that are not over; cancel them or wait for their end before removing the module"
     )]
     ModuleInUse { task: TaskName, executions: u64 },
+    #[error(transparent)]
+    Repair(#[from] RepairError),
+    #[error(
+        "a pause rule without executionId, taskName or stepPattern would stop everything; name at least one"
+    )]
+    EmptyScope,
+    #[error("expiresAt is past; a pause rule must end in the future, or by hand when it is left out")]
+    ExpiresInThePast,
+    #[error("there is no pause rule \"{}\" in force; see GET /admin/v1/pause", .0.as_str())]
+    UnknownPauseRule(PauseRuleId),
+    #[error("there is no bulk repair \"{}\"; see GET /admin/v1/bulk", .0.as_str())]
+    UnknownBulk(BulkId),
+    #[error("the bulk repair \"{id}\" is {state} already", id = .id.as_str(), state = .state.as_str())]
+    BulkOver { id: BulkId, state: BulkState },
     #[error("the module is refused: {0}")]
     Rejected(Rejected),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Who asks for an admin write, and why; kept in the audit trail.
+#[derive(Clone, Debug, Default)]
+pub struct Who {
+    pub by: Option<String>,
+    pub reason: Option<String>,
 }
 
 impl Engine {

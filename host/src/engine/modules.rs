@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use stepbox_domain::{Json, Manifest, TaskName};
+use stepbox_domain::{
+    Json, Manifest, TaskName,
+    audit::{AuditAction, AuditEntry},
+};
 
-use super::{Engine, EngineError, Inner, carried_through};
+use super::{Engine, EngineError, Inner, Who, carried_through};
 use crate::{
     sandbox::Rejected,
     store::{NewVersion, Removal, StoreError, VersionAdded, VersionView},
@@ -82,7 +85,12 @@ fn shortened(text: &str) -> String {
 
 impl Engine {
     /// Checks and compiles a component, and makes it the active version of `task`.
-    pub async fn upload(&self, task: TaskName, component: Vec<u8>) -> Result<VersionAdded, EngineError> {
+    pub async fn upload(
+        &self,
+        task: TaskName,
+        component: Vec<u8>,
+        who: Who,
+    ) -> Result<VersionAdded, EngineError> {
         let engine = &self.0;
         let inspected = engine.loader.inspect(&component).await.map_err(EngineError::Rejected)?;
         if let Some(schema) = &inspected.manifest.task.payload {
@@ -99,7 +107,8 @@ impl Engine {
         let engine = Arc::clone(engine);
         carried_through(async move {
             let mut modules = engine.modules.write().await;
-            let added = engine.store.add_version(new).await?;
+            let audit = entry(&engine, AuditAction::UploadModule, &new.task, None, who);
+            let added = engine.store.add_version(new, audit).await?;
             if let VersionAdded::New(version) = &added {
                 modules.set(version).map_err(StoreError::Corrupt)?;
             }
@@ -109,11 +118,18 @@ impl Engine {
     }
 
     /// New runs of `task` get `version` from now on; runs under way keep theirs.
-    pub async fn activate(&self, task: &TaskName, version: u32) -> Result<VersionView, EngineError> {
+    pub async fn activate(
+        &self,
+        task: &TaskName,
+        version: u32,
+        who: Who,
+    ) -> Result<VersionView, EngineError> {
         let (engine, task) = (Arc::clone(&self.0), task.clone());
         carried_through(async move {
             let mut modules = engine.modules.write().await;
-            match engine.store.activate_version(&task, version).await? {
+            let target = Some(version.to_string());
+            let audit = entry(&engine, AuditAction::ActivateVersion, &task, target, who);
+            match engine.store.activate_version(&task, version, audit).await? {
                 None => Err(EngineError::UnknownVersion { task, version }),
                 Some(view) => {
                     modules.set(&view).map_err(StoreError::Corrupt)?;
@@ -125,16 +141,37 @@ impl Engine {
     }
 
     /// Forgets `task` and all its versions.
-    pub async fn remove_module(&self, task: &TaskName) -> Result<(), EngineError> {
+    pub async fn remove_module(&self, task: &TaskName, who: Who) -> Result<(), EngineError> {
         let (engine, task) = (Arc::clone(&self.0), task.clone());
-        carried_through(async move { remove_module(&engine, task).await }).await
+        carried_through(async move { remove_module(&engine, task, who).await }).await
     }
 }
 
-async fn remove_module(engine: &Inner, task: TaskName) -> Result<(), EngineError> {
+fn entry(
+    engine: &Inner,
+    action: AuditAction,
+    task: &TaskName,
+    target: Option<String>,
+    who: Who,
+) -> AuditEntry {
+    AuditEntry {
+        at: engine.clock.now(),
+        actor: who.by,
+        action,
+        execution: None,
+        task: Some(task.clone()),
+        target,
+        before: Json::null(),
+        after: Json::null(),
+        reason: who.reason,
+    }
+}
+
+async fn remove_module(engine: &Inner, task: TaskName, who: Who) -> Result<(), EngineError> {
     let mut modules = engine.modules.write().await;
     let versions = engine.store.versions(&task).await?.unwrap_or_default();
-    match engine.store.remove_module(&task).await? {
+    let audit = entry(engine, AuditAction::RemoveModule, &task, None, who);
+    match engine.store.remove_module(&task, audit).await? {
         Removal::NoSuchModule => Err(EngineError::UnknownModule(task)),
         Removal::InUse(executions) => Err(EngineError::ModuleInUse { task, executions }),
         Removal::Removed => {

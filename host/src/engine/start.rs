@@ -92,9 +92,7 @@ impl Engine {
         // What could not be started now may have been started before, when it could.
         match engine.store.execution(&id).await? {
             None => Err(refusal),
-            Some(known) if Fingerprint::of(&known.task, &known.payload) == fingerprint => {
-                Ok(Started::Replay(known))
-            }
+            Some(known) if known.fingerprint == fingerprint => Ok(Started::Replay(known)),
             Some(known) => Err(EngineError::IdTaken { id, task: known.task }),
         }
     }

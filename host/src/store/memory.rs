@@ -183,7 +183,7 @@ impl Tables {
                 view.completed_at = Some(at);
                 view.result = Some(result);
             }
-            Standing::Failed { failure, at } => {
+            Standing::Failed { failure, at, .. } => {
                 view.status = ExecutionStatus::Failed;
                 view.completed_at = Some(at);
                 view.error = Some(failure);
@@ -257,6 +257,7 @@ impl Store for Memory {
             id: new.id.clone(),
             task: new.task,
             payload: new.payload,
+            fingerprint: new.fingerprint.clone(),
             status: ExecutionStatus::Scheduled,
             scheduled_at: new.now,
             completed_at: None,
@@ -295,6 +296,7 @@ impl Store for Memory {
         execution: &ExecutionId,
         by: Option<&str>,
         now: Timestamp,
+        _audit: AuditEntry,
     ) -> Result<Cancel, StoreError> {
         let mut tables = self.writable()?;
         let Some(there) = tables.executions.get_mut(execution) else { return Ok(Cancel::NoSuchExecution) };
@@ -354,7 +356,8 @@ impl Store for Memory {
             let run = &tables.runs[view.run_key.0 as usize - 1];
             let waiting = view.waiting.is_some() && run.hold == Hold::Free && !tables.event_is_there(view);
             let crashes = run.crashes;
-            unfinished.push(Unfinished { run: view.run_key, due: run.due, waiting, crashes });
+            let held = matches!(view.waiting, Some(Wait::Pause { .. }));
+            unfinished.push(Unfinished { run: view.run_key, due: run.due, waiting, crashes, held });
         }
         unfinished.sort_by_key(|run| run.run);
         for run in tables.runs.iter_mut().filter(|run| run.hold == Hold::Held) {
@@ -363,7 +366,7 @@ impl Store for Memory {
         Ok(unfinished)
     }
 
-    async fn add_version(&self, new: NewVersion) -> Result<VersionAdded, StoreError> {
+    async fn add_version(&self, new: NewVersion, _audit: AuditEntry) -> Result<VersionAdded, StoreError> {
         let mut tables = self.writable()?;
         if let Some(module) = tables.module(&new.task)
             && module.active.digest == new.digest
@@ -394,6 +397,7 @@ impl Store for Memory {
         &self,
         task: &TaskName,
         version: u32,
+        _audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError> {
         let mut tables = self.writable()?;
         if tables.version(task, version).is_none() {
@@ -405,7 +409,7 @@ impl Store for Memory {
         Ok(tables.version(task, version))
     }
 
-    async fn remove_module(&self, task: &TaskName) -> Result<Removal, StoreError> {
+    async fn remove_module(&self, task: &TaskName, _audit: AuditEntry) -> Result<Removal, StoreError> {
         let mut tables = self.writable()?;
         if tables.registered(task).is_none() {
             return Ok(Removal::NoSuchModule);

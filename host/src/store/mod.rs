@@ -19,11 +19,16 @@ mod schema;
 mod tests;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use stepbox_domain::{
     Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
+    audit::{AuditAction, AuditEntry, AuditHash},
+    bulk::{BulkId, BulkPlan, BulkProgress, BulkState},
     event::Event,
     journal::Record,
+    pause::{PauseRule, PauseRuleId},
     run::{RunFacts, Wait},
+    trouble::Trouble,
 };
 
 /// The store's own number for a run. Smaller than its id, and ascending.
@@ -61,13 +66,82 @@ pub trait Store: Views {
     async fn commit(&self, commit: Commit) -> Result<(), StoreError>;
 
     /// Ends the current run and the execution as cancelled, whoever holds it; the claim is void
-    /// from then on.
+    /// from then on. `audit` is written with it, if it is cancelled.
     async fn cancel(
         &self,
         execution: &ExecutionId,
         by: Option<&str>,
         now: Timestamp,
+        audit: AuditEntry,
     ) -> Result<Cancel, StoreError>;
+
+    /// Takes hold of the execution's current run for a repair, from whoever holds it, and whether
+    /// or not it is over. Nothing else changes, and it counts as no claim for the count of
+    /// crashes. End it with [`Store::repair`], or with [`Commit::let_go`]. None: no such execution.
+    ///
+    /// The same rule as for [`Store::claim`]: its future must not be dropped.
+    async fn seize(&self, _execution: &ExecutionId) -> Result<Option<Seized>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Carries out a repair of a seized run, with its audit entry and the mark on its bulk item,
+    /// all or nothing. The claim ends with it. The run that is current from then on, free to be
+    /// claimed. [`StoreError::ClaimLost`]: somebody cancelled or seized it meanwhile; look again.
+    async fn repair(&self, _repair: Repair) -> Result<RunKey, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Keeps a pause rule.
+    async fn add_pause_rule(&self, _rule: PauseRule, _audit: AuditEntry) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Marks those of `ids` as deleted that are not yet, and says which those are. `audit` has one
+    /// entry for each of `ids`; those of the others are not written.
+    async fn delete_pause_rules(
+        &self,
+        _ids: &[PauseRuleId],
+        _by: Option<&str>,
+        _now: Timestamp,
+        _audit: Vec<AuditEntry>,
+    ) -> Result<Vec<PauseRuleId>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Starts a bulk repair: writes down the plan and which executions it is for (all that the
+    /// selection matches at this moment, oldest failure first), in one transaction. How many.
+    async fn create_bulk(&self, _new: NewBulk, _audit: AuditEntry) -> Result<u64, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Marks an item that cannot be repaired, and why. Those that can are marked by
+    /// [`Store::repair`].
+    async fn skip_bulk_item(
+        &self,
+        _bulk: &BulkId,
+        _execution: &ExecutionId,
+        _why: &str,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Looks which repaired items are over by now, and keeps what became of them. How far it is.
+    async fn settle_bulk(&self, _bulk: &BulkId) -> Result<BulkProgress, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Ends a bulk repair that is running; false when it is not running. `audit`, if any, is
+    /// written with it.
+    async fn end_bulk(
+        &self,
+        _bulk: &BulkId,
+        _state: BulkState,
+        _why: Option<&str>,
+        _now: Timestamp,
+        _audit: Option<AuditEntry>,
+    ) -> Result<bool, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
 
     /// Keeps an event for the execution. Stored before it is matched.
     async fn add_event(
@@ -86,18 +160,20 @@ pub trait Store: Views {
     async fn recover(&self) -> Result<Vec<Unfinished>, StoreError>;
 
     /// Keeps a component as the next version of its task and makes it the active one; no new
-    /// version when the active one has that digest.
-    async fn add_version(&self, new: NewVersion) -> Result<VersionAdded, StoreError>;
+    /// version when the active one has that digest. `audit` is written with a new version, whose
+    /// number becomes its target.
+    async fn add_version(&self, new: NewVersion, audit: AuditEntry) -> Result<VersionAdded, StoreError>;
 
-    /// None: no such version.
+    /// None: no such version. `audit` is written if it is another than the active one.
     async fn activate_version(
         &self,
         task: &TaskName,
         version: u32,
+        audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError>;
 
     /// Forgets the task and all its versions, unless executions of it are not over.
-    async fn remove_module(&self, task: &TaskName) -> Result<Removal, StoreError>;
+    async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError>;
 
     /// The bytes of a component; none when no version has that digest.
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
@@ -125,6 +201,62 @@ pub trait Views: Send + Sync {
 
     /// All records of a run with their facts; none when there is no such run.
     async fn journal(&self, run: &RunId) -> Result<Option<(RunFacts, Vec<Record>)>, StoreError>;
+
+    /// The runs of an execution, oldest first; none when there is no such execution.
+    async fn runs(&self, _execution: &ExecutionId) -> Result<Option<Vec<RunView>>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Oldest first; with the deleted ones where `deleted`. (Whether one has expired is for the
+    /// reader to see.)
+    async fn pause_rules(&self, _deleted: bool) -> Result<Vec<PauseRule>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// A page of the audit trail, newest first, and how many entries match in all.
+    async fn audit(
+        &self,
+        _filter: &AuditFilter,
+        _limit: u32,
+        _offset: u64,
+    ) -> Result<(Vec<AuditView>, u64), StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Up to `limit` entries of the audit trail after number `after`, oldest first.
+    async fn audit_after(&self, _after: u64, _limit: u32) -> Result<Vec<AuditView>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// What failed executions have in common, the most frequent first; `examples` ids of each, the
+    /// newest failures first.
+    async fn troubles(
+        &self,
+        _filter: &ExecutionFilter,
+        _limit: u32,
+        _examples: u32,
+    ) -> Result<Vec<TroubleView>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// How many executions a bulk repair over this selection would be for.
+    async fn count_selection(&self, _selection: &BulkSelection) -> Result<u64, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// All bulk repairs, newest first.
+    async fn bulks(&self) -> Result<Vec<BulkView>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    async fn bulk(&self, _id: &BulkId) -> Result<Option<BulkView>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
+
+    /// Up to `limit` items that nothing has been done with, in order.
+    async fn pending_bulk_items(&self, _id: &BulkId, _limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
+        Err(StoreError::Unavailable("not built".to_owned()))
+    }
 
     /// Every registered task with its active version, by name.
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError>;
@@ -190,6 +322,172 @@ pub struct Claimed {
     pub crashes: u32,
 }
 
+/// A run that is held for a repair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seized {
+    pub claim: Claim,
+    pub facts: RunFacts,
+    pub status: ExecutionStatus,
+    pub records: Vec<Record>,
+}
+
+/// A repair, as it is written.
+#[derive(Clone, Debug)]
+pub struct Repair {
+    /// Of [`Store::seize`].
+    pub claim: Claim,
+    pub change: RepairChange,
+    pub audit: AuditEntry,
+    /// The bulk repair that this is an item of: its item is marked as repaired. It must be pending.
+    pub bulk: Option<BulkId>,
+}
+
+#[derive(Clone, Debug)]
+pub enum RepairChange {
+    /// The run goes on: `records` are added to its journal (the first has number `first_number`),
+    /// and run and execution are `running` again if they were over, with no result and no error.
+    Amend {
+        first_number: u64,
+        records: Vec<Record>,
+        /// The module version that run and execution are pinned to from now on, where it changes.
+        version: Option<u32>,
+    },
+    /// The run is over for good (`end`, if it was still going, is added to its journal, and it is
+    /// cancelled), and a new one begins, which is the execution's current run from now on:
+    /// `scheduled`, with the next index and with `records` as its journal so far. The old one keeps
+    /// what the execution had as result and error.
+    Replace {
+        end: Option<Record>,
+        at: Timestamp,
+        trigger: Trigger,
+        triggered_by: Option<String>,
+        version: u32,
+        /// None: that of the run before.
+        payload: Option<Json>,
+        deadline: Option<Timestamp>,
+        records: Vec<Record>,
+    },
+}
+
+/// Why there is a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    Initial,
+    Restart,
+    SelectiveRerun,
+}
+
+impl Trigger {
+    pub const ALL: [Trigger; 3] = [Self::Initial, Self::Restart, Self::SelectiveRerun];
+
+    /// The word in the API and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Restart => "restart",
+            Self::SelectiveRerun => "selective_rerun",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trigger| trigger.as_str() == text)
+    }
+}
+
+/// A run as lists show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunView {
+    pub run: RunId,
+    pub index: u32,
+    pub version: u32,
+    pub payload: Json,
+    pub status: ExecutionStatus,
+    pub result: Option<Json>,
+    pub error: Option<Failure>,
+    pub created_at: Timestamp,
+    /// At the first claim.
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub trigger: Trigger,
+    pub triggered_by: Option<String>,
+}
+
+/// An entry of the audit trail, as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditView {
+    /// From 1, without gaps.
+    pub number: u64,
+    pub entry: AuditEntry,
+    pub hash: AuditHash,
+}
+
+/// What is set must match.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    pub action: Option<AuditAction>,
+    pub actor: Option<String>,
+    pub execution: Option<ExecutionId>,
+    pub task: Option<TaskName>,
+    /// Bounds of the time, both included.
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+}
+
+/// Failed executions that have the same trouble.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TroubleView {
+    /// [`Trouble::fingerprint`].
+    pub fingerprint: String,
+    pub trouble: Trouble,
+    pub count: u64,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub examples: Vec<ExecutionId>,
+}
+
+/// Which executions a bulk repair is for: failed ones that match all that is set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BulkSelection {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Bounds of when they failed, both included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+    /// As in [`ExecutionFilter`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewBulk {
+    pub id: BulkId,
+    pub plan: BulkPlan,
+    pub selection: BulkSelection,
+    pub now: Timestamp,
+}
+
+/// A bulk repair and how far it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BulkView {
+    pub id: BulkId,
+    pub plan: BulkPlan,
+    pub selection: BulkSelection,
+    pub state: BulkState,
+    /// Why it was stopped or cancelled.
+    pub why: Option<String>,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub progress: BulkProgress,
+    /// Of the items that were skipped or failed again: a few ids, with why.
+    pub examples: Vec<(ExecutionId, String)>,
+}
+
 /// What one decision writes.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -233,6 +531,8 @@ pub enum Standing {
     },
     Failed {
         failure: Failure,
+        /// What it has in common with others.
+        trouble: Trouble,
         at: Timestamp,
     },
 }
@@ -268,6 +568,8 @@ pub struct Unfinished {
     pub waiting: bool,
     /// As in [`Claimed`], as of its last claim: whether it may be what takes the host down.
     pub crashes: u32,
+    /// Whether what it stands at is a pause rule.
+    pub held: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -301,7 +603,10 @@ pub enum Removal {
 pub struct ExecutionView {
     pub id: ExecutionId,
     pub task: TaskName,
+    /// Of the current run.
     pub payload: Json,
+    /// Of the first start, whatever payload later runs were given.
+    pub fingerprint: Fingerprint,
     pub status: ExecutionStatus,
     pub scheduled_at: Timestamp,
     pub completed_at: Option<Timestamp>,

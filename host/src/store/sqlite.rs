@@ -201,6 +201,7 @@ impl Store for Sqlite {
         execution: &ExecutionId,
         by: Option<&str>,
         now: Timestamp,
+        _audit: AuditEntry,
     ) -> Result<Cancel, StoreError> {
         let verb = Verb::Cancel { execution: execution.clone(), by: by.map(str::to_owned), now };
         self.ask(verb, |outcome| match outcome {
@@ -242,7 +243,7 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn add_version(&self, new: NewVersion) -> Result<VersionAdded, StoreError> {
+    async fn add_version(&self, new: NewVersion, _audit: AuditEntry) -> Result<VersionAdded, StoreError> {
         self.ask(Verb::AddVersion(new), |outcome| match outcome {
             Outcome::VersionAdded(added) => Some(added),
             _ => None,
@@ -254,6 +255,7 @@ impl Store for Sqlite {
         &self,
         task: &TaskName,
         version: u32,
+        _audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError> {
         self.ask(Verb::ActivateVersion { task: task.clone(), version }, |outcome| match outcome {
             Outcome::VersionActivated(view) => Some(view),
@@ -262,7 +264,7 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn remove_module(&self, task: &TaskName) -> Result<Removal, StoreError> {
+    async fn remove_module(&self, task: &TaskName, _audit: AuditEntry) -> Result<Removal, StoreError> {
         self.ask(Verb::RemoveModule(task.clone()), |outcome| match outcome {
             Outcome::ModuleRemoved(removal) => Some(removal),
             _ => None,

@@ -249,7 +249,7 @@ fn cancel_interrupts_and_is_final() {
     while guest.attempts_of("slow").is_empty() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    host.block_on(host.engine.cancel(&execution("e"), None)).unwrap();
+    host.block_on(host.engine.cancel(&execution("e"), Who::default())).unwrap();
     let view = host.until("e", |_| true);
     assert_eq!(view.status, ExecutionStatus::Cancelled);
     let journal = |host: &Host| host.block_on(store.journal(&view.run)).unwrap().unwrap().1.len();
@@ -257,7 +257,7 @@ fn cancel_interrupts_and_is_final() {
     host.block_on(host.engine.0.live.empty());
     assert_eq!(journal(&host), before, "nothing is recorded after the answer");
     assert!(matches!(
-        host.block_on(host.engine.cancel(&execution("e"), None)),
+        host.block_on(host.engine.cancel(&execution("e"), Who::default())),
         Err(EngineError::AlreadyOver { status: ExecutionStatus::Cancelled, .. })
     ));
 }

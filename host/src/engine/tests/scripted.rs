@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use stepbox_domain::{
     Digest, EventName, ExecutionId, Failure, FailureKind, Json, StepName, TaskName, Timestamp,
+    audit::{AuditAction, AuditEntry},
     decide::Until,
     run::Policy,
     step::{AttemptFailure, StepOptions},
@@ -183,7 +184,18 @@ pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
         compiled_in_ms: 0,
         now: Timestamp::from_ms(0),
     };
-    futures_util::FutureExt::now_or_never(store.add_version(new)).unwrap().unwrap();
+    let audit = AuditEntry {
+        at: Timestamp::from_ms(0),
+        actor: None,
+        action: AuditAction::UploadModule,
+        execution: None,
+        task: Some(task()),
+        target: None,
+        before: Json::null(),
+        after: Json::null(),
+        reason: None,
+    };
+    futures_util::FutureExt::now_or_never(store.add_version(new, audit)).unwrap().unwrap();
     store
 }
 

@@ -83,7 +83,7 @@ impl Stands {
                 result: Some(result.as_str().into()),
                 error: None,
             },
-            Standing::Failed { failure, at } => Stands::Over {
+            Standing::Failed { failure, at, .. } => Stands::Over {
                 status: "failed",
                 at_ms: at.as_ms(),
                 result: None,

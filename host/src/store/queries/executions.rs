@@ -109,6 +109,7 @@ fn new_view(start: &NewExecution, run_key: i64) -> ExecutionView {
         id: start.id.clone(),
         task: start.task.clone(),
         payload: start.payload.clone(),
+        fingerprint: start.fingerprint.clone(),
         status: if start.claim { ExecutionStatus::Running } else { ExecutionStatus::Scheduled },
         scheduled_at: start.now,
         completed_at: None,

@@ -1,7 +1,11 @@
 //! Reading journals, and finding what a dead process left behind.
 
 use sqlx::Row as _;
-use stepbox_domain::{RunId, Timestamp, journal::Record, run::RunFacts};
+use stepbox_domain::{
+    RunId, Timestamp,
+    journal::Record,
+    run::{RunFacts, Wait},
+};
 
 use super::{Connection, claims};
 use crate::store::{RunKey, StoreError, Unfinished, codec};
@@ -55,7 +59,7 @@ pub(crate) async fn journal(
 pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinished>, StoreError> {
     // A run whose event came while nobody looked is not waiting any more.
     let rows = sqlx::query(
-        "select r.run_key, r.due_ms, r.crashes,
+        "select r.run_key, r.due_ms, r.crashes, r.waiting as stands_at,
                 r.waiting is not null and r.claim_state = 'free'
                 and not exists (select 1 from events p
                                  where p.execution_key = r.execution_key and p.name = r.awaited_event
@@ -76,11 +80,14 @@ pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinishe
         .map(|row| {
             let due: Option<i64> = row.try_get("due_ms")?;
             let waiting: i64 = row.try_get("waiting")?;
+            let stands_at: Option<&str> = row.try_get("stands_at")?;
+            let stands_at: Option<Wait> = stands_at.map(|wait| codec::decode("a wait", wait)).transpose()?;
             Ok(Unfinished {
                 run: RunKey(row.try_get("run_key")?),
                 due: due.map(Timestamp::from_ms),
                 waiting: waiting != 0,
                 crashes: codec::number("a count of crashes", row.try_get("crashes")?)?,
+                held: matches!(stands_at, Some(Wait::Pause { .. })),
             })
         })
         .collect()

@@ -1,13 +1,13 @@
 //! Executions as lists and details show them.
 
 use sqlx::{QueryBuilder, Row as _, Sqlite};
-use stepbox_domain::{ExecutionId, RunId, Timestamp};
+use stepbox_domain::{ExecutionId, Fingerprint, RunId, Timestamp};
 
 use super::{Connection, Row};
 use crate::store::{Counts, ExecutionFilter, ExecutionView, Page, RunKey, Sort, StoreError, codec};
 
 /// What [`execution_view`] reads, of an execution `e` and its current run `r`.
-pub(crate) const EXECUTION_COLUMNS: &str = "e.execution_id, e.task_name, e.payload, e.status, e.scheduled_ms, \
+pub(crate) const EXECUTION_COLUMNS: &str = "e.execution_id, e.task_name, e.payload, e.fingerprint, e.status, e.scheduled_ms, \
     e.completed_ms, e.run_key, e.run_index, e.version, e.result, e.error, r.waiting";
 
 pub(crate) fn execution_view(row: &Row) -> Result<ExecutionView, StoreError> {
@@ -22,6 +22,7 @@ pub(crate) fn execution_view(row: &Row) -> Result<ExecutionView, StoreError> {
         id,
         task: codec::task_name(row.try_get("task_name")?)?,
         payload: codec::json(row.try_get("payload")?)?,
+        fingerprint: Fingerprint::from_stored(row.try_get("fingerprint")?),
         status: codec::status(row.try_get("status")?)?,
         scheduled_at: Timestamp::from_ms(row.try_get("scheduled_ms")?),
         completed_at: completed.map(Timestamp::from_ms),

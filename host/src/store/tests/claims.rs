@@ -10,6 +10,7 @@ use stepbox_domain::{
 };
 
 use super::given::*;
+use super::given::{audit, trouble};
 use crate::store::*;
 
 on_every_store!(
@@ -271,7 +272,7 @@ async fn a_failed_run_is_over(store: Arc<dyn Store>) {
     with_order(&store).await;
     let claim = claimed(&store, "a").await;
     let failure = Failure::new(FailureKind::Trapped, "unreachable\n\"quoted\"").of_step(key("s#2"), 3);
-    let failed = Standing::Failed { failure: failure.clone(), at: at(3_000) };
+    let failed = Standing::Failed { failure: failure.clone(), trouble: trouble(), at: at(3_000) };
     let end = Record::RunFailed { failure: failure.clone(), at: at(3_000) };
     store.commit(Commit { standing: Some(failed), ..recording(claim, 0, vec![end]) }).await.unwrap();
     let shown = view(&store, "a").await;
@@ -285,7 +286,7 @@ async fn cancel_is_final_at_its_answer(store: Arc<dyn Store>) {
     let claim = claimed(&store, "a").await;
     store.commit(recording(claim, 0, vec![step_ran("s")])).await.unwrap();
     store.commit(standing(claim, 1, at_event("e", None))).await.unwrap();
-    let cancel = store.cancel(&id("a"), Some("ann"), at(3_000)).await.unwrap();
+    let cancel = store.cancel(&id("a"), Some("ann"), at(3_000), audit()).await.unwrap();
     assert_eq!(cancel, Cancel::Cancelled(claim.run));
     assert_lost(store.commit(recording(claim, 1, vec![step_ran("t")])).await);
     assert_lost(store.commit(standing(claim, 1, completed("1", 5))).await);
@@ -303,7 +304,8 @@ async fn cancel_is_final_at_its_answer(store: Arc<dyn Store>) {
 async fn cancel_of_what_is_over_or_unknown_says_so(store: Arc<dyn Store>) {
     with_order(&store).await;
     scheduled(&store, "a").await;
-    let cancel = async |execution: &str| store.cancel(&id(execution), None, at(3_000)).await.unwrap();
+    let cancel =
+        async |execution: &str| store.cancel(&id(execution), None, at(3_000), audit()).await.unwrap();
     assert!(matches!(cancel("a").await, Cancel::Cancelled(_)));
     assert_eq!(cancel("a").await, Cancel::AlreadyOver(ExecutionStatus::Cancelled));
     let claim = claimed(&store, "b").await;
@@ -332,7 +334,7 @@ async fn cancel_against_a_stream_of_commits_leaves_a_whole_journal(store: Arc<dy
     while journal(&store, "a").await.len() < 20 {
         tokio::task::yield_now().await;
     }
-    store.cancel(&id("a"), None, at(3_000)).await.unwrap();
+    store.cancel(&id("a"), None, at(3_000), audit()).await.unwrap();
     let answered = journal(&store, "a").await;
     let written = stream.await.unwrap();
     assert_eq!(answered.len() as u64, written + 1, "nothing is recorded after the answer");

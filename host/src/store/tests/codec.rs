@@ -22,6 +22,7 @@ fn started(step_deadline: Option<i64>) -> StepStarted {
         key: key("charge"),
         function: "charge".to_owned(),
         input: InputHash::of(&json("null")),
+        parts: Vec::new(),
         at: at(1),
         deadline: at(2),
         step_deadline: step_deadline.map(at),
@@ -43,7 +44,7 @@ fn on_disk() -> Vec<(Record, &'static str)> {
             r#"{"step_ran":{"key":"charge","function":"charge","input":"74234e98afe7498fb5daf1f36ac2d78a","at":1,"deadline":2,"result":{"z":1, "a":1e2},"completed_at":4}}"#,
         ),
         (
-            Record::AttemptStarted { step: 0, attempt: 2, at: at(1), deadline: at(2) },
+            Record::AttemptStarted { step: 0, attempt: 2, at: at(1), deadline: at(2), step_deadline: None },
             r#"{"attempt_started":{"step":0,"attempt":2,"at":1,"deadline":2}}"#,
         ),
         (
@@ -135,6 +136,12 @@ fn kind(record: &Record) -> u32 {
         Record::RunCompleted { .. } => 13,
         Record::RunFailed { .. } => 14,
         Record::RunCancelled { .. } => 15,
+        Record::StepKept { .. } => 16,
+        Record::StepAdopted { .. } => 17,
+        Record::StepRetryAsked { .. } => 18,
+        Record::StepResolved { .. } => 19,
+        Record::StepHeld { .. } => 20,
+        Record::ClockStood { .. } => 21,
     }
 }
 

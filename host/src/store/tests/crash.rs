@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
+use super::given::audit;
 use super::given::*;
 use crate::store::{sqlite::OpenError, sqlite::Sqlite, *};
 
@@ -31,7 +32,7 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
             .into_iter()
             .for_each(|result| result.unwrap());
         send(&store, &format!("e{n}"), "x", "1").await;
-        store.cancel(&id("e0"), None, at(9)).await.unwrap();
+        store.cancel(&id("e0"), None, at(9), audit()).await.unwrap();
 
         let copy = as_left_on_disk(directory.path());
         let reopened: Arc<dyn Store> = Arc::new(open(&copy).await);

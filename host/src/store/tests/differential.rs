@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use stepbox_domain::{ExecutionStatus, Failure, FailureKind, journal::Record, run::Wait};
 
 use super::given::*;
+use super::given::{audit, trouble};
 use crate::store::*;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): enough to choose by, and the same everywhere.
@@ -95,7 +96,7 @@ impl Side {
                     other => format!("{other:?}"),
                 }
             }
-            Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000)).await),
+            Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000), audit()).await),
             Verb::Send(name) => {
                 format!("{:?}", store.add_event(&id, &event_name(name), &json("[1]"), at(2_000)).await)
             }
@@ -186,7 +187,7 @@ async fn any_commit(dice: &mut Dice, model: &Side, execution: &str, claim: Claim
         5 => {
             let failure = Failure::new(FailureKind::Trapped, "it's \"over\"");
             commit.records.push(Record::RunFailed { failure: failure.clone(), at: at(6_000) });
-            Some(Standing::Failed { failure, at: at(6_000) })
+            Some(Standing::Failed { failure, trouble: trouble(), at: at(6_000) })
         }
         _ => None,
     };
@@ -207,9 +208,11 @@ async fn whole(side: &Side, verb: Whole) -> String {
     let store = &side.store;
     let answer = match verb {
         Whole::Recover => format!("{:?}", store.recover().await),
-        Whole::Upload(new) => format!("{:?}", store.add_version(new).await),
-        Whole::Activate(name, version) => format!("{:?}", store.activate_version(&task(name), version).await),
-        Whole::Remove(name) => format!("{:?}", store.remove_module(&task(name)).await),
+        Whole::Upload(new) => format!("{:?}", store.add_version(new, audit()).await),
+        Whole::Activate(name, version) => {
+            format!("{:?}", store.activate_version(&task(name), version, audit()).await)
+        }
+        Whole::Remove(name) => format!("{:?}", store.remove_module(&task(name), audit()).await),
     };
     side.with_names(&answer)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, Fingerprint, Json, StepKey, TaskName, Timestamp,
+    Digest, EventName, ExecutionId, FailureKind, Fingerprint, Json, StepKey, TaskName, Timestamp,
     event::Event,
     journal::{Record, StepStarted},
     run::Wait,
@@ -102,7 +102,7 @@ pub(super) fn upload(task_name: &str, component: &[u8]) -> NewVersion {
 
 /// Version 1 of the task "order".
 pub(super) async fn with_order(store: &Arc<dyn Store>) {
-    store.add_version(upload("order", b"order 1")).await.unwrap();
+    store.add_version(upload("order", b"order 1"), audit()).await.unwrap();
 }
 
 /// A new execution of "order", not claimed yet.
@@ -155,6 +155,7 @@ pub(super) fn step_ran(name: &str) -> Record {
         key: key(name),
         function: name.to_owned(),
         input: InputHash::of(&Json::null()),
+        parts: Vec::new(),
         at: at(1_001),
         deadline: at(9_000),
         step_deadline: None,
@@ -192,4 +193,23 @@ pub(super) fn assert_lost(result: Result<(), StoreError>) {
 #[track_caller]
 pub(super) fn assert_corrupt(result: Result<(), StoreError>) {
     assert!(matches!(result, Err(StoreError::Corrupt(_))), "{result:?}");
+}
+
+/// Some entry of the audit trail.
+pub(super) fn audit() -> AuditEntry {
+    AuditEntry {
+        at: at(1_000),
+        actor: Some("ann".to_owned()),
+        action: AuditAction::Cancel,
+        execution: None,
+        task: None,
+        target: None,
+        before: Json::null(),
+        after: Json::null(),
+        reason: None,
+    }
+}
+
+pub(super) fn trouble() -> Trouble {
+    Trouble::of(&task("order"), 1, &Failure::new(FailureKind::Error, "no"))
 }

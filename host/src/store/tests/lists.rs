@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stepbox_domain::ExecutionStatus;
 
+use super::given::audit;
 use super::given::*;
 use crate::store::*;
 
@@ -28,7 +29,7 @@ async fn create(store: &Arc<dyn Store>, id: &str, task: &str, ms: i64) -> RunKey
 /// Four executions: `a` completed at 10, `b` running at 30, `c` of "refund" at 20, `d` at 40.
 async fn four(store: &Arc<dyn Store>) {
     with_order(store).await;
-    store.add_version(upload("refund", b"refund 1")).await.unwrap();
+    store.add_version(upload("refund", b"refund 1"), audit()).await.unwrap();
     let a = create(store, "a", "order", 10).await;
     let b = create(store, "b", "order", 30).await;
     create(store, "c", "refund", 20).await;
@@ -144,7 +145,7 @@ async fn a_search_knows_no_case_of_ascii_letters(store: Arc<dyn Store>) {
 async fn counts_are_by_status(store: Arc<dyn Store>) {
     assert_eq!(store.counts().await.unwrap(), Counts::default());
     four(&store).await;
-    store.cancel(&id("d"), None, at(99)).await.unwrap();
+    store.cancel(&id("d"), None, at(99), audit()).await.unwrap();
     let counts = Counts { scheduled: 1, running: 1, completed: 1, failed: 0, cancelled: 1 };
     assert_eq!(store.counts().await.unwrap(), counts);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stepbox_domain::Digest;
 
+use super::given::audit;
 use super::given::*;
 use crate::store::*;
 
@@ -18,7 +19,7 @@ on_every_store!(
 );
 
 async fn add(store: &Arc<dyn Store>, task: &str, component: &[u8]) -> VersionView {
-    match store.add_version(upload(task, component)).await.unwrap() {
+    match store.add_version(upload(task, component), audit()).await.unwrap() {
         VersionAdded::New(view) => view,
         VersionAdded::Same(view) => panic!("{view:?}"),
     }
@@ -58,7 +59,8 @@ async fn an_upload_is_the_next_version_and_active(store: Arc<dyn Store>) {
 
 async fn the_same_bytes_again_are_no_new_version(store: Arc<dyn Store>) {
     let first = add(&store, "order", b"one").await;
-    let again = store.add_version(NewVersion { now: at(900), ..upload("order", b"one") }).await.unwrap();
+    let again =
+        store.add_version(NewVersion { now: at(900), ..upload("order", b"one") }, audit()).await.unwrap();
     assert_eq!(again, VersionAdded::Same(first));
     add(&store, "order", b"two").await;
     assert_eq!(add(&store, "order", b"one").await.version, 3, "they are not those of the active version");
@@ -67,11 +69,11 @@ async fn the_same_bytes_again_are_no_new_version(store: Arc<dyn Store>) {
 async fn an_older_version_can_be_made_active_again(store: Arc<dyn Store>) {
     add(&store, "order", b"one").await;
     add(&store, "order", b"two").await;
-    let active = store.activate_version(&task("order"), 1).await.unwrap().unwrap();
+    let active = store.activate_version(&task("order"), 1, audit()).await.unwrap().unwrap();
     assert_eq!((active.version, active.active), (1, true));
     assert_eq!(numbers(&store, "order").await, Some(vec![(2, false), (1, true)]));
-    assert_eq!(store.activate_version(&task("order"), 3).await.unwrap(), None);
-    assert_eq!(store.activate_version(&task("refund"), 1).await.unwrap(), None);
+    assert_eq!(store.activate_version(&task("order"), 3, audit()).await.unwrap(), None);
+    assert_eq!(store.activate_version(&task("refund"), 1, audit()).await.unwrap(), None);
     assert_eq!(numbers(&store, "order").await, Some(vec![(2, false), (1, true)]));
     assert_eq!(add(&store, "order", b"three").await.version, 3);
 }
@@ -80,22 +82,22 @@ async fn a_module_in_use_cannot_be_removed(store: Arc<dyn Store>) {
     with_order(&store).await;
     scheduled(&store, "a").await;
     let b = claimed(&store, "b").await;
-    assert_eq!(store.remove_module(&task("order")).await.unwrap(), Removal::InUse(2));
-    store.cancel(&id("a"), None, at(9)).await.unwrap();
+    assert_eq!(store.remove_module(&task("order"), audit()).await.unwrap(), Removal::InUse(2));
+    store.cancel(&id("a"), None, at(9), audit()).await.unwrap();
     store.commit(standing(b, 0, completed("1", 9))).await.unwrap();
-    assert_eq!(store.remove_module(&task("order")).await.unwrap(), Removal::Removed);
+    assert_eq!(store.remove_module(&task("order"), audit()).await.unwrap(), Removal::Removed);
     assert_eq!(view(&store, "a").await.version, 1, "what was, stays to be seen");
 }
 
 async fn a_removed_module_is_gone_and_its_numbers_are_not_given_again(store: Arc<dyn Store>) {
     add(&store, "order", b"one").await;
     add(&store, "order", b"two").await;
-    assert_eq!(store.remove_module(&task("order")).await.unwrap(), Removal::Removed);
-    assert_eq!(store.remove_module(&task("order")).await.unwrap(), Removal::NoSuchModule);
-    assert_eq!(store.remove_module(&task("refund")).await.unwrap(), Removal::NoSuchModule);
+    assert_eq!(store.remove_module(&task("order"), audit()).await.unwrap(), Removal::Removed);
+    assert_eq!(store.remove_module(&task("order"), audit()).await.unwrap(), Removal::NoSuchModule);
+    assert_eq!(store.remove_module(&task("refund"), audit()).await.unwrap(), Removal::NoSuchModule);
     assert_eq!(numbers(&store, "order").await, None);
     assert_eq!(store.modules().await.unwrap(), []);
-    assert_eq!(store.activate_version(&task("order"), 1).await.unwrap(), None);
+    assert_eq!(store.activate_version(&task("order"), 1, audit()).await.unwrap(), None);
     let start = store.create_execution(start("a", "order", "{}")).await;
     assert!(matches!(start, Err(StoreError::Unavailable(_))));
     assert_eq!(add(&store, "order", b"two").await.version, 3);
@@ -108,7 +110,7 @@ async fn a_component_lives_as_long_as_a_version_has_it(store: Arc<dyn Store>) {
     let digest = Digest::of(&large);
     for task_name in ["order", "refund"] {
         assert_eq!(store.component(&digest).await.unwrap().as_ref(), Some(&large));
-        store.remove_module(&task(task_name)).await.unwrap();
+        store.remove_module(&task(task_name), audit()).await.unwrap();
     }
     assert_eq!(store.component(&digest).await.unwrap(), None);
 }
@@ -123,6 +125,6 @@ async fn what_runs_on_a_version_is_counted(store: Arc<dyn Store>) {
     assert_eq!((module.unfinished, module.active.unfinished), (3, 1));
     let versions = store.versions(&task("order")).await.unwrap().unwrap();
     assert_eq!(versions.iter().map(|version| version.unfinished).collect::<Vec<_>>(), [1, 2]);
-    store.cancel(&id("b"), None, at(9)).await.unwrap();
+    store.cancel(&id("b"), None, at(9), audit()).await.unwrap();
     assert_eq!(store.version(&task("order"), 1).await.unwrap().unwrap().unfinished, 1);
 }

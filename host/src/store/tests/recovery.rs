@@ -30,8 +30,13 @@ async fn a_recovery_lets_go_of_all_claims_and_lists_what_is_not_over(store: Arc<
     let over = claimed(&store, "over").await;
     store.commit(standing(over, 0, completed("1", 5))).await.unwrap();
 
-    let unfinished =
-        |run, due: Option<i64>, waiting| Unfinished { run, due: due.map(at), waiting, crashes: 0 };
+    let unfinished = |run, due: Option<i64>, waiting| Unfinished {
+        run,
+        due: due.map(at),
+        waiting,
+        crashes: 0,
+        held: false,
+    };
     assert_eq!(
         store.recover().await.unwrap(),
         [

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use stepbox_domain::{Digest, ExecutionStatus};
 
+use super::given::audit;
 use super::given::*;
 use crate::store::*;
 
@@ -64,7 +65,7 @@ async fn of_concurrent_starts_with_two_payloads_one_wins(store: Arc<dyn Store>) 
 
 async fn an_id_that_is_taken_by_another_start_is_a_clash(store: Arc<dyn Store>) {
     with_order(&store).await;
-    store.add_version(upload("refund", b"refund 1")).await.unwrap();
+    store.add_version(upload("refund", b"refund 1"), audit()).await.unwrap();
     scheduled(&store, "a").await;
     for other in [start("a", "order", "{ }x".trim_end_matches('x')), start("a", "order", "{}")] {
         assert!(matches!(store.create_execution(other).await.unwrap(), Creation::Replay(_)));

@@ -1,0 +1,206 @@
+//! What a pause rule holds, when it lets go, and for how long the clocks have stood.
+//!
+//! A rule holds what matches all the fields that it sets. One without a step pattern holds whole
+//! runs: none is taken up, and one under way stops at its next step. One with a pattern holds the
+//! steps whose name or key matches it, and nothing else.
+
+use globset::{Glob, GlobMatcher};
+use serde::{Deserialize, Serialize};
+
+use crate::{ExecutionId, IdError, StepKey, TaskName, Timestamp};
+
+/// The name of a rule, given by the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PauseRuleId(String);
+
+impl PauseRuleId {
+    /// Any text: an unknown rule is found out by looking for it.
+    pub fn new(text: impl Into<String>) -> Self {
+        PauseRuleId(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An admin's standing order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseRule {
+    pub id: PauseRuleId,
+    pub scope: PauseScope,
+    pub created_at: Timestamp,
+    pub created_by: Option<String>,
+    pub reason: Option<String>,
+    pub expires_at: Option<Timestamp>,
+    pub deleted_at: Option<Timestamp>,
+    pub deleted_by: Option<String>,
+}
+
+/// What a rule matches: everything that has all that is given here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PauseScope {
+    pub execution: Option<ExecutionId>,
+    pub task: Option<TaskName>,
+    pub step: Option<StepPattern>,
+}
+
+/// A glob over step names: `*`, `?`, `[ab]`, `{a,b}`.
+#[derive(Clone, Debug)]
+pub struct StepPattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl PartialEq for StepPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for StepPattern {}
+
+/// Why a text is no pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    #[error("a step pattern has 1 to 200 characters, this one has {0}")]
+    Length(usize),
+    #[error("{0}")]
+    Glob(String),
+}
+
+impl StepPattern {
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let chars = text.chars().count();
+        if !(1..=200).contains(&chars) {
+            return Err(PatternError::Length(chars));
+        }
+        let glob = Glob::new(text).map_err(|error| PatternError::Glob(error.to_string()))?;
+        Ok(StepPattern { text: text.to_owned(), matcher: glob.compile_matcher() })
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// By its key (`charge#2`) or by its name (`charge`).
+    pub fn matches(&self, step: &StepKey) -> bool {
+        self.matcher.is_match(step.as_str()) || self.matcher.is_match(step.name())
+    }
+}
+
+impl PauseScope {
+    /// One that sets nothing would stop everything.
+    pub fn is_empty(&self) -> bool {
+        self.execution.is_none() && self.task.is_none() && self.step.is_none()
+    }
+
+    /// Whether `execution` of `task` is held as a whole (`step` none), or at that step.
+    pub fn holds(&self, execution: &ExecutionId, task: &TaskName, step: Option<&StepKey>) -> bool {
+        self.execution.as_ref().is_none_or(|only| only == execution)
+            && self.task.as_ref().is_none_or(|only| only == task)
+            && self.step.as_ref().is_none_or(|pattern| step.is_some_and(|step| pattern.matches(step)))
+    }
+}
+
+impl PauseRule {
+    /// When it ended or will end; none while nobody knows.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        [self.expires_at, self.deleted_at].into_iter().flatten().min()
+    }
+
+    pub fn in_force(&self, now: Timestamp) -> bool {
+        self.created_at <= now && self.ends_at().is_none_or(|end| now < end)
+    }
+}
+
+/// What holds a run or a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub rule: PauseRuleId,
+    /// When the rule expires, if it does.
+    pub until: Option<Timestamp>,
+    /// Whether it holds the step by its name, and not the whole run.
+    pub by_step: bool,
+}
+
+/// The rule that holds `execution` of `task`, as a whole or at `step`: of several the one that will
+/// hold it longest, and one that holds the whole run before one that names steps.
+pub fn hold<'a>(
+    rules: impl IntoIterator<Item = &'a PauseRule>,
+    execution: &ExecutionId,
+    task: &TaskName,
+    step: Option<&StepKey>,
+    now: Timestamp,
+) -> Option<Hold> {
+    rules
+        .into_iter()
+        .filter(|rule| rule.in_force(now) && rule.scope.holds(execution, task, step))
+        .max_by_key(|rule| (rule.scope.step.is_none(), rule.ends_at().unwrap_or(Timestamp::MAX)))
+        .map(|rule| Hold {
+            rule: rule.id.clone(),
+            until: rule.expires_at,
+            by_step: rule.scope.step.is_some(),
+        })
+}
+
+/// For how many milliseconds between `from` and `to` the clocks of a run stood still: the time in
+/// which at least one rule held it, as a whole, or at `held`, the step that it has stood at since
+/// then.
+pub fn stood_ms<'a>(
+    rules: impl IntoIterator<Item = &'a PauseRule>,
+    execution: &ExecutionId,
+    task: &TaskName,
+    held: Option<(&StepKey, Timestamp)>,
+    from: Timestamp,
+    to: Timestamp,
+) -> u64 {
+    let mut spans: Vec<(Timestamp, Timestamp)> = rules
+        .into_iter()
+        .filter_map(|rule| {
+            let begin = match (&rule.scope.step, held) {
+                (None, _) => rule.created_at,
+                (Some(_), Some((_, since))) => rule.created_at.max(since),
+                (Some(_), None) => return None,
+            };
+            let holds = rule.scope.holds(execution, task, held.map(|(step, _)| step));
+            let span = (begin.max(from), rule.ends_at().unwrap_or(Timestamp::MAX).min(to));
+            (holds && span.0 < span.1).then_some(span)
+        })
+        .collect();
+    spans.sort_unstable();
+    let mut counted_to = from;
+    let mut ms = 0;
+    for (begin, end) in spans {
+        ms += end.ms_since(begin.max(counted_to));
+        counted_to = counted_to.max(end);
+    }
+    ms
+}
+
+/// A rule's scope from texts, as it comes over the wire or from the store.
+///
+/// Errors: which of them cannot be what it should be.
+pub fn scope(
+    execution: Option<&str>,
+    task: Option<&str>,
+    step: Option<&str>,
+) -> Result<PauseScope, ScopeError> {
+    Ok(PauseScope {
+        execution: execution.map(ExecutionId::parse).transpose().map_err(ScopeError::Execution)?,
+        task: task.map(TaskName::parse).transpose().map_err(ScopeError::Task)?,
+        step: step.map(StepPattern::parse).transpose().map_err(ScopeError::Step)?,
+    })
+}
+
+/// Which part of a scope makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    #[error(transparent)]
+    Execution(IdError),
+    #[error(transparent)]
+    Task(IdError),
+    #[error(transparent)]
+    Step(PatternError),
+}

@@ -273,6 +273,7 @@ impl LiveRun {
                     let watched = async {
                         let left = deadline.ms_since(engine.clock.now());
                         tokio::select! {
+                            biased;
                             exit = running => Ok(Ended::Exit(exit)),
                             () = tokio::time::sleep(Duration::from_millis(left)) => Ok(Ended::TimedOut),
                             () = engine.stopping.reached(Phase::Expired) => Ok(Ended::Stopped),
@@ -341,6 +342,7 @@ impl LiveRun {
         // While it stands it needs no step instance.
         self.steps = None;
         tokio::select! {
+            biased;
             () = self.handle.knocked(), if matches!(wait, Wait::Event { .. }) => Ok(()),
             () = tokio::time::sleep(left.unwrap_or(park_max).min(park_max)) => {
                 // Over, or long enough for one that nobody answers.

@@ -33,9 +33,10 @@ pub(crate) async fn dispatch(engine: Arc<Inner>) {
     loop {
         engine.pulse.beat();
         let run = tokio::select! {
+            biased;
+            () = engine.stopping.reached(Phase::Draining) => return,
             run = engine.ready.pop() => run,
             () = tokio::time::sleep(Duration::from_secs(1)) => continue,
-            () = engine.stopping.reached(Phase::Draining) => return,
         };
         let permit = match engine.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -53,9 +54,10 @@ async fn wait_for_place(engine: &Arc<Inner>) -> Option<OwnedSemaphorePermit> {
         engine.parking.make_room();
         engine.pulse.beat();
         tokio::select! {
+            biased;
+            () = engine.stopping.reached(Phase::Draining) => return None,
             permit = engine.places.clone().acquire_owned() => return permit.ok(),
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
-            () = engine.stopping.reached(Phase::Draining) => return None,
         }
     }
 }
@@ -164,6 +166,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let setup = HandlerSetup { context };
     let Some(guest) = guest else { return Rest::Again(TRY_AGAIN) };
     let exit = tokio::select! {
+        biased;
         exit = guest.run(setup, &payload, calls) => Some(exit),
         () = passed(engine, facts.deadline) => None,
         () = handle.cancelled() => return Rest::Gone,
@@ -296,6 +299,7 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
             Err(error) => {
                 tracing::error!(%error, %run, "a run cannot be let go of yet; trying again");
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     // The next start of the host finds it.
                     () = engine.stopping.reached(Phase::Expired) => return Rest::Gone,

@@ -1,6 +1,7 @@
 //! The engine on its own: a scripted guest, the store's reference model.
 
 mod scripted;
+mod simulation;
 
 use std::{sync::Arc, time::Duration};
 

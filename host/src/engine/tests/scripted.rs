@@ -151,7 +151,7 @@ impl Loader for Scripted {
     fn forget(&self, _: &Digest) {}
 }
 
-struct NoLogs;
+pub struct NoLogs;
 
 impl LogSink for NoLogs {
     fn line(&self, _: LogLine<'_>) {}
@@ -175,6 +175,12 @@ pub fn config() -> EngineConfig {
 /// A store with the task `t` in it.
 pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
     let store = Arc::new(Memory::new());
+    register(&store, task_timeout_ms);
+    store
+}
+
+/// Puts the task `t` into the store, if it is not there yet.
+pub fn register(store: &Memory, task_timeout_ms: Option<u64>) {
     let manifest = json!({ "stepbox": "0.1.0", "task": { "timeoutMs": task_timeout_ms }, "steps": [] });
     let new = NewVersion {
         task: task(),
@@ -196,7 +202,6 @@ pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
         reason: None,
     };
     futures_util::FutureExt::now_or_never(store.add_version(new, audit)).unwrap().unwrap();
-    store
 }
 
 pub fn task() -> TaskName {

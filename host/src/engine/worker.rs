@@ -87,24 +87,26 @@ pub(crate) async fn drive(
     let key = claimed.claim.run;
     let execution = claimed.facts.execution.clone();
     let rest = Box::pin(lead(&engine, &handle, claimed)).await;
-    let stands_at_event = match &rest {
+    // It leaves before anything can wake it: who finds it here still would pass it over. A wake-up
+    // too many does no harm.
+    let at_event = matches!(rest, Rest::Stands { at_event: true, .. });
+    engine.live.leave(key, at_event, &engine.ready);
+    match rest {
         // Gone, it may be over: then somebody has to hear of it.
-        Rest::Over | Rest::Gone => {
+        Rest::Over | Rest::Gone => engine.waiters.wake(&execution),
+        Rest::Unknown => {
             engine.waiters.wake(&execution);
-            false
+            engine.ready.push(key);
         }
-        Rest::Stands { due, at_event } => {
+        Rest::Stands { due, .. } => {
             if let Some(due) = due {
-                engine.timers.set(key, *due);
+                engine.timers.set(key, due);
             }
-            *at_event
         }
         Rest::Again(after) => {
             engine.timers.set(key, engine.clock.now().plus_ms(after.as_millis() as u64));
-            false
         }
-    };
-    engine.live.leave(key, stands_at_event, &engine.ready);
+    }
     drop(permit);
 }
 
@@ -120,6 +122,9 @@ enum Rest {
     Again(Duration),
     /// No longer ours.
     Gone,
+    /// No longer ours, and perhaps by a commit of our own whose answer got lost: it may be over, or
+    /// stand at something.
+    Unknown,
 }
 
 async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -> Rest {
@@ -295,7 +300,7 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
     loop {
         match engine.store.commit(Commit::let_go(claim)).await {
             Ok(()) => return Rest::Again(Duration::ZERO),
-            Err(StoreError::ClaimLost) => return Rest::Gone,
+            Err(StoreError::ClaimLost) => return Rest::Unknown,
             Err(error) => {
                 tracing::error!(%error, %run, "a run cannot be let go of yet; trying again");
                 tokio::select! {

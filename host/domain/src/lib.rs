@@ -6,7 +6,7 @@
 //! Two functions carry everything: [`Run::decide`](run::Run::decide) says what a call of the
 //! guest leads to, without changing anything; [`Run::apply`](run::Run::apply) folds a [`Record`](journal::Record) into a run and
 //! never decides. The laws that hold between them are stated, and tested over random handlers
-//! and random crashes, in `tests/laws.rs`:
+//! and random crashes, in `tests/laws`:
 //!
 //! 1. **Replay.** Folding the records gives the run that lived through them.
 //! 2. **Crash.** From any prefix of the records, going on never runs a completed step again: in

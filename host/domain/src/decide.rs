@@ -285,7 +285,7 @@ impl Run {
             }
         }
         if let Some(failure) = self.given_up(step, crashes, *deadline, now) {
-            let failure = failure.of_step(step.key.clone(), last);
+            let failure = failure.of_step(step.key.clone(), last).with_logs(step.last_logs());
             let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
             records.push(Record::StepDied { step: place.index, failure, at: now });
             return Decision::now(records, reply);
@@ -578,7 +578,9 @@ impl Run {
             Some(Err(known)) => {
                 Failure { message: said.message, details: said.details.or(known.details.clone()), ..known }
             }
-            _ => Failure::new(FailureKind::Error, said.message).with_details(said.details),
+            _ => {
+                Failure::new(FailureKind::Error, said.message).with_details(said.details).with_logs(said.logs)
+            }
         }
     }
 }

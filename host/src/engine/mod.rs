@@ -12,6 +12,7 @@ mod deliver;
 mod live;
 mod live_run;
 pub mod loader;
+mod log_tail;
 pub mod metrics;
 mod modules;
 mod parking;
@@ -59,6 +60,7 @@ use self::{
     metrics::Metrics,
     modules::Modules,
     parking::Parking,
+    pauses::Pauses,
     ready::Ready,
     stopping::{Phase, Stopping},
     timers::Timers,
@@ -97,6 +99,7 @@ pub(crate) struct Inner {
     live: LiveRuns,
     places: Arc<Semaphore>,
     parking: Parking,
+    pauses: Pauses,
     waiters: Waiters,
     stopping: Stopping,
     pulse: Pulse,
@@ -174,6 +177,7 @@ impl Engine {
             modules: RwLock::default(),
             ready: Ready::default(),
             timers: Timers::default(),
+            pauses: Pauses::default(),
             live: LiveRuns::default(),
             waiters: Waiters::default(),
             stopping: Stopping::new(),
@@ -199,8 +203,13 @@ impl Engine {
         let unfinished = engine.store.recover().await?;
         let count = unfinished.len();
         let now = engine.clock.now();
+        let since = pauses::oldest_unfinished(engine.store.as_ref(), now).await?;
+        engine.pauses.load(engine.store.pause_rules(true).await?, since);
         for run in unfinished {
-            match (run.waiting, run.due) {
+            if run.held {
+                engine.pauses.will_show(run.run);
+            }
+            match (run.waiting && !run.held, run.due) {
                 (true, Some(due)) if due > now => engine.timers.set(run.run, due),
                 (true, None) => {} // stands at an event that has not come
                 _ => match quarantine_ms(run.crashes) {
@@ -215,8 +224,9 @@ impl Engine {
             "picked up the runs that are not over"
         );
 
-        let (timers, dispatcher) = (Arc::clone(engine), Arc::clone(engine));
+        let (timers, pauses, dispatcher) = (Arc::clone(engine), Arc::clone(engine), Arc::clone(engine));
         tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
+        tokio::spawn(async move { pauses.pauses.run(&pauses.clock, &pauses.ready).await });
         tokio::spawn(worker::dispatch(dispatcher));
         Ok(())
     }

@@ -22,7 +22,11 @@ mod faults;
 mod guest;
 mod world;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    cell::Cell,
+    sync::Once,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use self::world::World;
 
@@ -64,9 +68,26 @@ fn the_same_seed_gives_the_same_history() {
 }
 
 fn simulate(seed: u64) -> world::Counts {
+    let before = panics();
     let world = live(seed);
+    assert_eq!(panics(), before, "a task panicked");
     check::check(&world);
     world.counts()
+}
+
+/// How often something panicked on this thread, which runs all that there is of a world: the
+/// runtime keeps the panics of tasks to itself.
+fn panics() -> u64 {
+    thread_local!(static PANICS: Cell<u64> = const { Cell::new(0) });
+    static COUNTING: Once = Once::new();
+    COUNTING.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.with(|panics| panics.set(panics.get() + 1));
+            tell(panic);
+        }));
+    });
+    PANICS.get()
 }
 
 /// Lives through several crashes, then in peace until everything is over.

@@ -189,6 +189,17 @@ fn expiry_is_noticed_when_the_wall_clock_jumps() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_back_undoes_no_rule() {
+    let host = by_hand(&store(None), &charge(), START);
+    let rule = host.pause(at_step(), None);
+    host.engine.clock().set(Timestamp::from_ms(0));
+    host.begin("e");
+    host.held("e", &rule);
+    host.end_pause(&rule);
+    assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);
+}
+
+#[test]
 fn resume_ends_the_rules_with_just_that_scope() {
     let guest = charge();
     let host = Host::start(&store(None), &guest, config());

@@ -188,7 +188,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let exit = tokio::select! {
         exit = guest.run(setup, &payload, calls) => Some(exit),
         () = engine.pauses.out_of_time(&engine.clock, &facts, taken_up_at, deadline) => None,
-        () = handle.cancelled() => return Rest::Gone,
+        () = handle.interrupted(claim) => return Rest::Gone,
         () = out_of_patience(engine) => Some(GuestExit::Ended),
     };
     match exit {

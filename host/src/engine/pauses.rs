@@ -184,8 +184,9 @@ impl Default for Pauses {
 }
 
 impl State {
-    fn is_in_force(&self, id: &PauseRuleId, now: Timestamp) -> bool {
-        self.rules.iter().any(|rule| rule.id == *id && rule.in_force(now))
+    fn in_force(&self, now: Timestamp) -> impl Iterator<Item = &PauseRule> {
+        // A wall clock that was set back since does not undo a rule.
+        self.rules.iter().filter(move |rule| rule.in_force(now.max(rule.created_at)))
     }
 }
 
@@ -229,7 +230,7 @@ impl Pauses {
 
     fn in_force(&self, now: Timestamp, wanted: impl Fn(&PauseRule) -> bool) -> Vec<PauseRule> {
         let state = self.state();
-        state.rules.iter().filter(|rule| rule.in_force(now) && wanted(rule)).cloned().collect()
+        state.in_force(now).filter(|rule| wanted(rule)).cloned().collect()
     }
 
     fn end(&self, ended: &[PauseRule]) {
@@ -253,7 +254,14 @@ impl Pauses {
         if !self.may_matter(now) {
             return None;
         }
-        pause::hold(&self.state().rules, execution, task, step, now)
+        let state = self.state();
+        // None, unless the wall clock was set back.
+        let early: Vec<PauseRule> = state
+            .in_force(now)
+            .filter(|rule| rule.created_at > now)
+            .map(|rule| PauseRule { created_at: now, ..rule.clone() })
+            .collect();
+        pause::hold(state.rules.iter().chain(&early), execution, task, step, now)
     }
 
     /// The rule that holds the run as a whole at `now`, as what the run stands at.
@@ -353,7 +361,7 @@ impl Pauses {
     /// it.
     pub fn keep(&self, run: RunKey, rule: PauseRuleId, clock: &Clock, ready: &Ready) {
         let mut state = self.state();
-        if state.is_in_force(&rule, clock.now()) {
+        if state.in_force(clock.now()).any(|there| there.id == rule) {
             state.held.insert(run, rule);
         } else {
             drop(state);
@@ -365,8 +373,7 @@ impl Pauses {
     pub fn look(&self, clock: &Clock, ready: &Ready) -> Option<Timestamp> {
         let mut state = self.state();
         let now = clock.now();
-        let in_force: HashSet<PauseRuleId> =
-            state.rules.iter().filter(|rule| rule.in_force(now)).map(|rule| rule.id.clone()).collect();
+        let in_force: HashSet<PauseRuleId> = state.in_force(now).map(|rule| rule.id.clone()).collect();
         let free: Vec<RunKey> =
             state.held.extract_if(|_, rule| !in_force.contains(rule)).map(|(run, _)| run).collect();
         let since = state.looked_at.replace(now);
@@ -374,7 +381,7 @@ impl Pauses {
             rule.expires_at.is_some_and(|end| end <= now && since.is_none_or(|since| since < end))
         };
         let expired = state.rules.iter().any(has_expired);
-        let next = state.rules.iter().filter(|rule| rule.in_force(now)).filter_map(PauseRule::ends_at).min();
+        let next = state.in_force(now).filter_map(PauseRule::ends_at).min();
         drop(state);
         if expired {
             self.changed.send_replace(());

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use stepbox_domain::{
     Failure, FailureKind, Run, Timestamp,
     decide::{Input, Reply},
-    journal::Record,
     pause::PauseRuleId,
     run::{RunFacts, Wait},
 };
@@ -224,7 +223,7 @@ async fn held(engine: &Arc<Inner>, claimed: &Claimed, paused: Wait) -> Rest {
     let commit = Commit {
         claim: claimed.claim,
         first_number: claimed.records.len() as u64,
-        records: Vec::<Record>::new(),
+        records: Vec::new(),
         consumed: Vec::new(),
         standing: Some(Standing::Open { waiting: Some(paused), due: None }),
         release: true,

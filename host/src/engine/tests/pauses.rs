@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use stepbox_domain::{
+    audit::AuditAction,
     pause::{self, PauseRule, PauseScope},
     run::Wait,
 };
 
 use super::*;
-use crate::store::{ExecutionView, memory::Memory};
+use crate::store::{AuditFilter, ExecutionView, memory::Memory};
 
 const START: Timestamp = Timestamp::from_ms(1_000_000);
 
@@ -163,7 +164,7 @@ fn expiry_wakes_what_was_held() {
     for scope in [whole(), at_step()] {
         let guest = charge();
         let host = Host::start(&store(None), &guest, config());
-        let rule = host.pause(scope, Some(200));
+        let rule = host.pause(scope, Some(1_000));
         host.begin("e");
         let held = host.held("e", &rule);
         assert!(matches!(held.waiting, Some(Wait::Pause { until: Some(_), .. })));
@@ -184,6 +185,17 @@ fn expiry_is_noticed_when_the_wall_clock_jumps() {
     host.begin("e");
     host.held("e", &rule);
     host.engine.clock().set(START.plus_ms(3_600_000));
+    assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_undoes_no_rule() {
+    let host = by_hand(&store(None), &charge(), START);
+    let rule = host.pause(at_step(), None);
+    host.engine.clock().set(Timestamp::from_ms(0));
+    host.begin("e");
+    host.held("e", &rule);
+    host.end_pause(&rule);
     assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);
 }
 
@@ -339,9 +351,9 @@ fn a_wait_learns_of_a_pause_that_it_slept_through_after_a_restart_too() {
 #[test]
 fn an_attempt_under_way_goes_on_without_its_clocks() {
     for (task_ms, step_ms, timeout_scope) in [
-        (None, Some(200), TimeoutScope::PerAttempt),
-        (None, Some(200), TimeoutScope::AllAttempts),
-        (Some(200), None, TimeoutScope::AllAttempts),
+        (None, Some(600), TimeoutScope::PerAttempt),
+        (None, Some(600), TimeoutScope::AllAttempts),
+        (Some(600), None, TimeoutScope::AllAttempts),
     ] {
         let begun = Arc::new(Notify::new());
         let go_on = Arc::new(Notify::new());
@@ -363,7 +375,8 @@ fn an_attempt_under_way_goes_on_without_its_clocks() {
         host.begin("paused");
         host.block_on(begun.notified());
         let rule = host.pause(scope(None, Some("t"), None), None);
-        std::thread::sleep(Duration::from_millis(400));
+        // Longer than its time.
+        std::thread::sleep(Duration::from_millis(700));
         go_on.notify_one();
         assert_eq!(host.end_of("paused").status, ExecutionStatus::Completed);
 
@@ -371,7 +384,7 @@ fn an_attempt_under_way_goes_on_without_its_clocks() {
         host.end_pause(&rule);
         host.begin("e");
         host.block_on(begun.notified());
-        let rule = host.pause(whole(), Some(100));
+        let rule = host.pause(whole(), Some(700));
         let end = host.end_of("e");
         assert_eq!(end.error.unwrap().kind, FailureKind::TimedOut);
         assert!(end.completed_at > rule.expires_at);
@@ -482,4 +495,40 @@ fn a_failure_says_what_was_printed_last() {
     let host = Host::start(&store(None), &of_handler, config());
     host.begin("e");
     assert_eq!(host.end_of("e").error.unwrap().logs, ["info stdout: the handler is called"]);
+}
+
+#[test]
+fn a_failure_of_the_host_says_what_was_printed_too() {
+    let options = StepOptions { timeout_ms: Some(50), ..once() };
+    let guest = Scripted::new(move |mut h| {
+        let options = options.clone();
+        async move { h.step("slow", options).await }
+    })
+    .step("slow", |_| std::future::pending());
+    let host = Host::start(&store(None), &guest, config());
+    host.begin("e");
+    let error = host.end_of("e").error.unwrap();
+    assert_eq!((error.kind, error.logs), (FailureKind::TimedOut, vec!["info stdout: slow 1".to_owned()]));
+}
+
+#[test]
+fn who_paused_and_who_resumed_is_kept() {
+    let store = store(None);
+    let host = by_hand(&store, &charge(), START);
+    let who = |by: &str, reason: &str| Who { by: Some(by.to_owned()), reason: Some(reason.to_owned()) };
+    let rule = host.block_on(host.engine.pause(at_step(), None, who("ada", "the bank is down"))).unwrap();
+    assert_eq!((rule.created_by.as_deref(), rule.reason.as_deref()), (Some("ada"), Some("the bank is down")));
+    host.block_on(host.engine.end_pause(&rule.id, who("bob", "it is up"))).unwrap();
+    let (entries, _) = host.block_on(store.audit(&AuditFilter::default(), 2, 0)).unwrap();
+    let [resumed, paused] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!(paused.entry.action, AuditAction::Pause);
+    assert_eq!((paused.entry.actor.as_deref(), &paused.entry.before), (Some("ada"), &Json::null()));
+    assert_eq!(paused.entry.target.as_deref(), Some(rule.id.as_str()));
+    assert_eq!(resumed.entry.action, AuditAction::Resume);
+    assert_eq!(resumed.entry.before, paused.entry.after);
+    let after = resumed.entry.after.to_value().unwrap();
+    assert_eq!(
+        (&after["stepPattern"], &after["deletedBy"], &after["deletedAt"]),
+        (&json!("cha*"), &json!("bob"), &json!("1970-01-01T00:16:40.000Z"))
+    );
 }

@@ -36,7 +36,7 @@ use crate::{
 
 /// What every execution is scheduled at, until the clock is moved.
 pub const NOW: &str = "2026-01-31T12:00:00.000Z";
-const NOW_MS: i64 = 1_769_860_800_000;
+pub const NOW_MS: i64 = 1_769_860_800_000;
 
 pub struct Host {
     pub router: Router,

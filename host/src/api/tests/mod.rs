@@ -1,7 +1,9 @@
 //! The contract, sentence by sentence, over the store's reference model and a scripted guest.
 
+mod admin_refusals;
 mod executions;
 mod harness;
 mod modules;
 mod operations;
 mod refusals;
+mod shapes;

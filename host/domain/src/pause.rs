@@ -103,8 +103,10 @@ impl PauseRule {
         [self.expires_at, self.deleted_at].into_iter().flatten().min()
     }
 
+    /// From its creation on, which is past for whoever has the rule: a wall clock that was set back
+    /// since does not undo it.
     pub fn in_force(&self, now: Timestamp) -> bool {
-        self.created_at <= now && self.ends_at().is_none_or(|end| now < end)
+        self.ends_at().is_none_or(|end| now < end)
     }
 }
 

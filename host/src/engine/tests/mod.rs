@@ -1,5 +1,6 @@
 //! The engine on its own: a scripted guest, the store's reference model.
 
+mod pauses;
 mod scripted;
 
 use std::{sync::Arc, time::Duration};

@@ -254,14 +254,11 @@ pub async fn finish(host: &Host) {
     for number in 0..host.world.programs().len() {
         start(host, number).await;
     }
-    let now = host.engine.clock().now();
     for rule in host.store.pause_rules(false).await.expect("peace") {
-        if rule.in_force(now) {
-            match host.engine.end_pause(&rule.id, Who::default()).await {
-                // It may have expired just now.
-                Ok(()) | Err(EngineError::UnknownPauseRule(_)) => {}
-                Err(error) => panic!("{error}"),
-            }
+        match host.engine.end_pause(&rule.id, Who::default()).await {
+            // It may have expired.
+            Ok(()) | Err(EngineError::UnknownPauseRule(_)) => {}
+            Err(error) => panic!("{error}"),
         }
     }
     let end = tokio::time::Instant::now() + PATIENCE;

@@ -310,6 +310,7 @@ pub struct Repair {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and soon taken apart")]
 pub enum RepairChange {
     /// The run goes on: `records` are added to its journal (the first has number `first_number`),
     /// and run and execution are `running` again if they were over, with no result and no error.

@@ -175,7 +175,7 @@ async fn repaired(
     }
 }
 
-fn any_repair(dice: &mut Dice, versions: u32, round: u64) -> Verb {
+async fn any_repair(dice: &mut Dice, model: &Side, versions: u32) -> Verb {
     let version = 1 + dice.below(u64::from(versions) + 1) as u32;
     let records = (0..dice.below(4)).map(|_| dice.of(&[step_ran("s"), captured("[]")])).collect();
     let repair = match dice.below(5) {
@@ -196,17 +196,30 @@ fn any_repair(dice: &mut Dice, versions: u32, round: u64) -> Verb {
             records,
         }),
     };
-    Verb::Repair { repair, bulk: dice.one_in(2).then(|| any_bulk(dice, round)), lost: dice.one_in(8) }
+    let bulk = if dice.one_in(2) { Some(any_bulk(dice, model).await) } else { None };
+    Verb::Repair { repair, bulk, lost: dice.one_in(8) }
 }
 
-/// One of the few that are of this time, as the executions are.
-fn any_bulk(dice: &mut Dice, round: u64) -> BulkId {
-    BulkId::new(format!("b{}", round / 40 + dice.below(2)))
+/// Mostly the newest that there is.
+async fn any_bulk(dice: &mut Dice, model: &Side) -> BulkId {
+    let bulks = model.store.bulks().await.unwrap();
+    match bulks.first() {
+        Some(bulk) if !dice.one_in(6) => bulk.id.clone(),
+        _ => BulkId::new(format!("b{}", dice.below(100))),
+    }
 }
 
 /// A random verb about `execution`.
-async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32, round: u64) -> Verb {
+async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32) -> Verb {
     let seen = model.seen(execution);
+    if let Some(bulk) = model.store.bulks().await.unwrap().first()
+        && model.store.pending_bulk_items(&bulk.id, 1_000).await.unwrap().contains(&id(execution))
+        && dice.one_in(2)
+    {
+        // Seldom enough to be helped along.
+        let change = RepairChange::Amend { first_number: 0, records: vec![], version: None };
+        return Verb::Repair { repair: Some(change), bulk: Some(bulk.id.clone()), lost: false };
+    }
     match dice.below(12) {
         0..=1 => any_start(dice, execution, versions),
         2..=3 => Verb::Claim,
@@ -218,7 +231,7 @@ async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32,
             Verb::Commit(nth, any_commit(dice, model, execution, seen.claims[nth]).await)
         }
         9 if dice.one_in(3) => Verb::Cancel,
-        9..=10 => any_repair(dice, versions, round),
+        9..=10 => any_repair(dice, model, versions).await,
         _ => Verb::Send(dice.of(&["x", "y"])),
     }
 }
@@ -257,7 +270,7 @@ async fn any_commit(dice: &mut Dice, model: &Side, execution: &str, claim: Claim
         }
         3 => Some(Standing::Open { waiting: None, due: None }),
         4 => Some(completed("[3]", 6_000)),
-        5 => {
+        5..=6 => {
             let failure = Failure::new(FailureKind::Trapped, "it's \"over\"");
             commit.records.push(Record::RunFailed { failure: failure.clone(), at: at(6_000) });
             Some(Standing::Failed { failure, trouble: trouble(), at: at(6_000) })
@@ -321,10 +334,12 @@ async fn whole(side: &Side, verb: Whole) -> String {
     side.with_names(&answer)
 }
 
-fn any_whole(dice: &mut Dice, round: u64) -> Whole {
+async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
     // Nothing is ever started of "spare", so it can be removed.
     let name = dice.of(&["order", "refund", "spare"]);
-    let rule = (round / 20 + dice.below(3)).to_string();
+    let rule = dice.below(100).to_string();
+    let rules = model.store.pause_rules(dice.one_in(4)).await.unwrap();
+    let oldest = rules.first().map_or_else(|| PauseRuleId::new("none"), |rule| rule.id.clone());
     match dice.below(16) {
         8 => Whole::Pause(PauseRule {
             id: PauseRuleId::new(rule),
@@ -336,9 +351,9 @@ fn any_whole(dice: &mut Dice, round: u64) -> Whole {
             deleted_at: None,
             deleted_by: None,
         }),
-        9 => Whole::Resume(vec![PauseRuleId::new(rule), PauseRuleId::new("none")]),
+        9 => Whole::Resume(vec![PauseRuleId::new(rule), oldest]),
         10..=11 => Whole::StartBulk(NewBulk {
-            id: any_bulk(dice, round),
+            id: BulkId::new(format!("b{}", dice.below(100))),
             plan: BulkPlan {
                 action: BulkAction::Restart,
                 rate_per_s: 1,
@@ -355,8 +370,8 @@ fn any_whole(dice: &mut Dice, round: u64) -> Whole {
             },
             now: at(50),
         }),
-        12..=14 => Whole::Settle(any_bulk(dice, round)),
-        15 => Whole::EndBulk(any_bulk(dice, round)),
+        12..=14 => Whole::Settle(any_bulk(dice, model).await),
+        15 if dice.one_in(3) => Whole::EndBulk(any_bulk(dice, model).await),
         0..=2 => Whole::Recover,
         3..=4 => Whole::Upload(upload(name, dice.of(&[b"1" as &[u8], b"2", b"3"]))),
         5 => Whole::Activate(name, 1 + dice.below(4) as u32),
@@ -452,7 +467,7 @@ async fn sqlite_does_what_the_model_does() {
         let mut note = |answer: &str| missing.retain(|outcome| !answer.contains(outcome));
         let about = format!("round {round} of STEPBOX_SEED={seed}");
         if dice.one_in(6) {
-            let verb = any_whole(&mut dice, round);
+            let verb = any_whole(&mut dice, &model).await;
             let answer = whole(&model, verb.clone()).await;
             assert_eq!(answer, whole(&sqlite, verb.clone()).await, "{about}: {verb:?}");
             note(&answer);
@@ -462,7 +477,7 @@ async fn sqlite_does_what_the_model_does() {
             (0..count).map(|_| format!("e{}", dice.below(10) + round / 6)).collect();
         let mut verbs = Vec::new();
         for execution in &executions {
-            verbs.push((execution.clone(), any_verb(&mut dice, &model, execution, 2, round).await));
+            verbs.push((execution.clone(), any_verb(&mut dice, &model, execution, 2).await));
         }
         let at_once = verbs.iter().map(|(execution, verb)| {
             Side::perform(&sqlite.store, sqlite.seen(execution), execution, verb.clone())

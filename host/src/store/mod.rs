@@ -7,10 +7,12 @@
 pub mod memory;
 pub mod sqlite;
 
+mod admin;
 mod checkpoint;
 mod codec;
 mod failures;
 mod group_commit;
+mod lists;
 mod lock;
 mod queries;
 mod schema;
@@ -20,17 +22,19 @@ mod trail;
 mod tests;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use stepbox_domain::{
     Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
-    audit::{AuditAction, AuditEntry, AuditHash},
-    bulk::{BulkId, BulkPlan, BulkProgress, BulkState},
+    audit::AuditEntry,
+    bulk::{BulkId, BulkProgress, BulkState},
     event::Event,
     journal::Record,
     pause::{PauseRule, PauseRuleId},
     run::{RunFacts, Wait},
     trouble::Trouble,
 };
+
+use self::admin::{BULK_CANCELLED, BULK_EXAMPLES};
+pub use self::{admin::*, lists::*};
 
 /// The store's own number for a run. Smaller than its id, and ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -289,184 +293,6 @@ pub struct Claimed {
     pub crashes: u32,
 }
 
-/// A run that is held for a repair.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Seized {
-    pub claim: Claim,
-    pub facts: RunFacts,
-    pub status: ExecutionStatus,
-    pub records: Vec<Record>,
-}
-
-/// A repair, as it is written.
-#[derive(Clone, Debug)]
-pub struct Repair {
-    /// Of [`Store::seize`].
-    pub claim: Claim,
-    pub change: RepairChange,
-    pub audit: AuditEntry,
-    /// The bulk repair that this is an item of: its item is marked as repaired. It must be pending.
-    pub bulk: Option<BulkId>,
-}
-
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each repair, and it is moved once")]
-pub enum RepairChange {
-    /// The run goes on: `records` are added to its journal (the first has number `first_number`),
-    /// and run and execution are `running` again if they were over, with no result and no error.
-    Amend {
-        first_number: u64,
-        records: Vec<Record>,
-        /// The module version that run and execution are pinned to from now on, where it changes.
-        version: Option<u32>,
-    },
-    /// The run is over for good (`end`, if it was still going, is added to its journal, and it is
-    /// cancelled), and a new one begins, which is the execution's current run from now on:
-    /// `scheduled`, with the next index and with `records` as its journal so far. The old one keeps
-    /// what the execution had as result and error.
-    Replace {
-        end: Option<Record>,
-        at: Timestamp,
-        trigger: Trigger,
-        triggered_by: Option<String>,
-        version: u32,
-        /// None: that of the run before.
-        payload: Option<Json>,
-        deadline: Option<Timestamp>,
-        records: Vec<Record>,
-    },
-}
-
-/// Why there is a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    Initial,
-    Restart,
-    SelectiveRerun,
-}
-
-impl Trigger {
-    pub const ALL: [Trigger; 3] = [Self::Initial, Self::Restart, Self::SelectiveRerun];
-
-    /// The word in the API and in the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Initial => "initial",
-            Self::Restart => "restart",
-            Self::SelectiveRerun => "selective_rerun",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|trigger| trigger.as_str() == text)
-    }
-}
-
-/// A run as lists show it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunView {
-    pub run: RunId,
-    pub index: u32,
-    pub version: u32,
-    pub payload: Json,
-    pub status: ExecutionStatus,
-    pub result: Option<Json>,
-    pub error: Option<Failure>,
-    pub created_at: Timestamp,
-    /// At the first claim.
-    pub started_at: Option<Timestamp>,
-    pub completed_at: Option<Timestamp>,
-    pub trigger: Trigger,
-    pub triggered_by: Option<String>,
-}
-
-/// An entry of the audit trail, as it is stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AuditView {
-    /// From 1, without gaps.
-    pub number: u64,
-    pub entry: AuditEntry,
-    pub hash: AuditHash,
-}
-
-/// An entry of the audit trail as it is found by [`sqlite::AuditTrail`], whatever has been done to it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AuditRow {
-    Read(AuditView),
-    /// Nothing that this program writes: the entry was altered.
-    Unreadable {
-        number: u64,
-        why: String,
-    },
-}
-
-/// What is set must match.
-#[derive(Clone, Debug, Default)]
-pub struct AuditFilter {
-    pub action: Option<AuditAction>,
-    pub actor: Option<String>,
-    pub execution: Option<ExecutionId>,
-    pub task: Option<TaskName>,
-    /// Bounds of the time, both included.
-    pub from: Option<Timestamp>,
-    pub to: Option<Timestamp>,
-}
-
-/// Failed executions that have the same trouble.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TroubleView {
-    /// [`Trouble::fingerprint`].
-    pub fingerprint: String,
-    pub trouble: Trouble,
-    pub count: u64,
-    pub first_at: Timestamp,
-    pub last_at: Timestamp,
-    pub examples: Vec<ExecutionId>,
-}
-
-/// Which executions a bulk repair is for: failed ones that match all that is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BulkSelection {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskName>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-    /// Bounds of when they failed, both included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Timestamp>,
-    /// As in [`ExecutionFilter`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub search: Option<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct NewBulk {
-    pub id: BulkId,
-    pub plan: BulkPlan,
-    pub selection: BulkSelection,
-    pub now: Timestamp,
-}
-
-/// A bulk repair and how far it is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BulkView {
-    pub id: BulkId,
-    pub plan: BulkPlan,
-    pub selection: BulkSelection,
-    pub state: BulkState,
-    /// Why it was stopped or cancelled.
-    pub why: Option<String>,
-    pub created_at: Timestamp,
-    pub ended_at: Option<Timestamp>,
-    pub progress: BulkProgress,
-    /// Of the items that were skipped or failed again: a few ids, with why.
-    pub examples: Vec<(ExecutionId, String)>,
-}
-
 /// What one decision writes.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -576,105 +402,6 @@ pub enum Removal {
     /// So many executions of it are not over.
     InUse(u64),
 }
-
-/// An execution as lists and details show it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExecutionView {
-    pub id: ExecutionId,
-    pub task: TaskName,
-    /// Of the current run.
-    pub payload: Json,
-    /// Of the first start, whatever payload later runs were given.
-    pub fingerprint: Fingerprint,
-    pub status: ExecutionStatus,
-    pub scheduled_at: Timestamp,
-    pub completed_at: Option<Timestamp>,
-    /// Of the current run.
-    pub version: u32,
-    pub run: RunId,
-    pub run_key: RunKey,
-    pub result: Option<Json>,
-    pub error: Option<Failure>,
-    pub waiting: Option<Wait>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct ExecutionFilter {
-    pub status: Option<ExecutionStatus>,
-    pub task: Option<String>,
-    /// Bounds of `scheduled_at`, both included.
-    pub from: Option<Timestamp>,
-    pub to: Option<Timestamp>,
-    /// A substring of the id or the task name, whatever the case of its ASCII letters.
-    pub search: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    pub sort: Sort,
-    pub descending: bool,
-    pub limit: u32,
-    pub offset: u64,
-}
-
-/// What a list is ordered by; then by `scheduled_at`, then by the order of the starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    ScheduledAt,
-    Status,
-    TaskName,
-}
-
-/// How many executions there are of each status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub scheduled: u64,
-    pub running: u64,
-    pub completed: u64,
-    pub failed: u64,
-    pub cancelled: u64,
-}
-
-impl Counts {
-    fn of(&mut self, status: ExecutionStatus) -> &mut u64 {
-        match status {
-            ExecutionStatus::Scheduled => &mut self.scheduled,
-            ExecutionStatus::Running => &mut self.running,
-            ExecutionStatus::Completed => &mut self.completed,
-            ExecutionStatus::Failed => &mut self.failed,
-            ExecutionStatus::Cancelled => &mut self.cancelled,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModuleView {
-    pub task: TaskName,
-    pub active: VersionView,
-    pub versions: u32,
-    /// Executions that are not over, over all versions.
-    pub unfinished: u64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct VersionView {
-    pub task: TaskName,
-    pub version: u32,
-    pub active: bool,
-    pub digest: Digest,
-    pub size_bytes: u64,
-    pub compiled_in_ms: u64,
-    pub created_at: Timestamp,
-    pub manifest: Json,
-    /// Executions that are not over and whose current run is pinned to it.
-    pub unfinished: u64,
-}
-
-/// So many examples a [`BulkView`] has at most.
-const BULK_EXAMPLES: usize = 10;
-
-/// Why the item of an execution that somebody cancelled has failed.
-const BULK_CANCELLED: &str = "the execution was cancelled";
 
 /// A repair that names a version which is not there, or whose run is pinned to one.
 fn not_a_version(task: &TaskName, version: u32) -> StoreError {

@@ -1,5 +1,7 @@
 //! Pause rules and the audit trail.
 
+use stepbox_domain::audit::AuditHash;
+
 use super::*;
 
 impl Tables {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use stepbox_domain::{
     Failure, FailureKind,
+    audit::AuditAction,
     audit::{Broken, Chain},
     bulk::BulkAction,
+    bulk::BulkPlan,
     pause::{self, PauseScope},
     step::Overrides,
 };

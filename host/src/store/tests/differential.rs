@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use stepbox_domain::{
-    ExecutionStatus, Failure, FailureKind, bulk::BulkAction, journal::Record, pause::PauseScope, run::Wait,
+    ExecutionStatus, Failure, FailureKind,
+    bulk::{BulkAction, BulkPlan},
+    journal::Record,
+    pause::PauseScope,
+    run::Wait,
 };
 
 use super::given::*;

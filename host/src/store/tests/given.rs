@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stepbox_domain::{
     Digest, EventName, ExecutionId, FailureKind, Fingerprint, Json, StepKey, TaskName, Timestamp,
+    audit::AuditAction,
     event::Event,
     journal::{Record, StepStarted},
     run::Wait,

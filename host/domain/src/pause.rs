@@ -4,10 +4,12 @@
 //! runs: none is taken up, and one under way stops at its next step. One with a pattern holds the
 //! steps whose name or key matches it, and nothing else.
 
-use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionId, IdError, StepKey, TaskName, Timestamp};
+use crate::{
+    ExecutionId, IdError, StepKey, TaskName, Timestamp,
+    glob::{Glob, GlobError},
+};
 
 /// The name of a rule, given by the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,28 +48,20 @@ pub struct PauseScope {
     pub step: Option<StepPattern>,
 }
 
-/// A glob over step names: `*`, `?`, `[ab]`, `{a,b}`.
-#[derive(Clone, Debug)]
+/// A glob over step names and keys; [`crate::glob`] says what it can.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepPattern {
     text: String,
-    matcher: GlobMatcher,
+    glob: Glob,
 }
-
-impl PartialEq for StepPattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for StepPattern {}
 
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("a step pattern has 1 to 200 characters, this one has {0}")]
     Length(usize),
-    #[error("{0}")]
-    Glob(String),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
 }
 
 impl StepPattern {
@@ -76,8 +70,7 @@ impl StepPattern {
         if !(1..=200).contains(&chars) {
             return Err(PatternError::Length(chars));
         }
-        let glob = Glob::new(text).map_err(|error| PatternError::Glob(error.to_string()))?;
-        Ok(StepPattern { text: text.to_owned(), matcher: glob.compile_matcher() })
+        Ok(StepPattern { text: text.to_owned(), glob: Glob::parse(text)? })
     }
 
     pub fn as_str(&self) -> &str {
@@ -86,7 +79,7 @@ impl StepPattern {
 
     /// By its key (`charge#2`) or by its name (`charge`).
     pub fn matches(&self, step: &StepKey) -> bool {
-        self.matcher.is_match(step.as_str()) || self.matcher.is_match(step.name())
+        self.glob.matches(step.name()) || self.glob.matches(step.as_str())
     }
 }
 
@@ -203,4 +196,145 @@ pub enum ScopeError {
     Task(IdError),
     #[error(transparent)]
     Step(PatternError),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn execution(number: u8) -> ExecutionId {
+        ExecutionId::parse(&format!("e-{number}")).unwrap()
+    }
+
+    fn task(number: u8) -> TaskName {
+        TaskName::parse(&format!("task-{number}")).unwrap()
+    }
+
+    fn step(text: &str) -> StepKey {
+        StepKey::parse(text).unwrap()
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    /// All three fields, set or not.
+    fn rule() -> impl Strategy<Value = PauseRule> {
+        let pattern = prop_oneof![Just("charge"), Just("charge#2"), Just("s*"), Just("*"), Just("ship")];
+        let scope =
+            (proptest::option::of(0..2u8), proptest::option::of(0..2u8), proptest::option::of(pattern));
+        let end = || proptest::option::of(0..60i64);
+        (scope, 0..60i64, end(), end()).prop_map(|((e, t, s), created, expires, deleted)| PauseRule {
+            id: PauseRuleId::new(format!("{e:?} {t:?} {s:?} {created} {expires:?} {deleted:?}")),
+            scope: PauseScope {
+                execution: e.map(execution),
+                task: t.map(task),
+                step: s.map(|text| StepPattern::parse(text).unwrap()),
+            },
+            created_at: at(created),
+            created_by: None,
+            reason: None,
+            expires_at: expires.map(at),
+            deleted_at: deleted.map(at),
+            deleted_by: None,
+        })
+    }
+
+    /// Whether it holds execution 0 of task 0 at `key` in the millisecond that begins at `now`,
+    /// spelt out.
+    fn holds(rule: &PauseRule, key: Option<&str>, now: i64) -> bool {
+        let pattern_matches = |pattern: &StepPattern| match (pattern.as_str(), key) {
+            (_, None) => false,
+            ("*", _) => true,
+            ("s*", Some(key)) => key.starts_with('s'),
+            (pattern, Some(key)) => key == pattern || key.split('#').next() == Some(pattern),
+        };
+        rule.scope.execution.as_ref().is_none_or(|only| only.as_str() == "e-0")
+            && rule.scope.task.as_ref().is_none_or(|only| only.as_str() == "task-0")
+            && rule.scope.step.as_ref().is_none_or(pattern_matches)
+            && rule.created_at <= at(now)
+            && rule.expires_at.is_none_or(|end| at(now) < end)
+            && rule.deleted_at.is_none_or(|end| at(now) < end)
+    }
+
+    fn key() -> impl Strategy<Value = Option<&'static str>> {
+        proptest::option::of(prop_oneof![Just("charge"), Just("charge#2"), Just("ship#3"), Just("notify")])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_rule_that_holds_longest_is_named_and_whole_runs_first(
+            rules in proptest::collection::vec(rule(), 0..5), key in key(), now in 0..60i64,
+        ) {
+            let key_ = key.map(step);
+            let found = hold(&rules, &execution(0), &task(0), key_.as_ref(), at(now));
+            let all: Vec<_> = rules.iter().filter(|rule| holds(rule, key, now)).collect();
+            prop_assert_eq!(found.is_some(), !all.is_empty());
+            if let Some(found) = found {
+                let named = all.iter().find(|rule| rule.id == found.rule).unwrap();
+                prop_assert_eq!(found.by_step, named.scope.step.is_some());
+                prop_assert_eq!(found.until, named.expires_at);
+                let ends = |rule: &PauseRule| [rule.expires_at, rule.deleted_at].into_iter().flatten().min();
+                for other in &all {
+                    if other.scope.step.is_some() == found.by_step {
+                        prop_assert!(ends(named).is_none_or(|end| ends(other).is_some_and(|other| other <= end)));
+                    } else {
+                        prop_assert!(!found.by_step);
+                    }
+                }
+            }
+        }
+
+        /// Millisecond by millisecond.
+        #[test]
+        fn the_clocks_stand_while_at_least_one_rule_holds(
+            rules in proptest::collection::vec(rule(), 0..5), key in key(), since in 0..60i64,
+            from in 0..60i64, to in 0..70i64, middle in 0..70i64,
+        ) {
+            let key_ = key.map(step);
+            let held = key_.as_ref().map(|key| (key, at(since)));
+            let stood = |from, to| stood_ms(&rules, &execution(0), &task(0), held, at(from), at(to));
+            let slowly = (from..to)
+                .filter(|now| {
+                    let key = key.filter(|_| since <= *now);
+                    rules.iter().any(|rule| holds(rule, key, *now))
+                })
+                .count();
+            prop_assert_eq!(stood(from, to), slowly as u64);
+            // Read in two goes it is the same.
+            let middle = middle.clamp(from.min(to), to.max(from));
+            if from <= to {
+                prop_assert_eq!(stood(from, middle) + stood(middle, to), stood(from, to));
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_by_name_and_by_key() {
+        let pattern = |text| StepPattern::parse(text).unwrap();
+        assert!(pattern("charge").matches(&step("charge#7")));
+        assert!(pattern("charge#7").matches(&step("charge#7")));
+        assert!(!pattern("charge#7").matches(&step("charge")));
+        assert!(pattern("mail/*").matches(&step("mail/to/ada")));
+        assert!(!pattern("mail").matches(&step("mail/to/ada")));
+    }
+
+    #[test]
+    fn a_scope_that_makes_no_sense_says_which_part() {
+        assert!(scope(None, None, None).unwrap().is_empty());
+        assert!(matches!(scope(Some(""), None, None), Err(ScopeError::Execution(_))));
+        assert!(matches!(scope(None, Some("a b"), None), Err(ScopeError::Task(_))));
+        let long = "*".repeat(201);
+        for (text, error) in [
+            ("", PatternError::Length(0)),
+            (long.as_str(), PatternError::Length(201)),
+            ("[a", PatternError::Glob(GlobError::Unclosed('['))),
+        ] {
+            assert_eq!(scope(None, None, Some(text)), Err(ScopeError::Step(error)));
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod replay_logs;
 mod start;
 mod stopping;
 mod timers;
+mod turns;
 mod waiters;
 mod worker;
 
@@ -37,7 +38,8 @@ use std::{
 };
 
 use stepbox_domain::{
-    ExecutionId, ExecutionStatus, TaskName,
+    ExecutionId, ExecutionStatus, Json, TaskName, Timestamp,
+    audit::{AuditAction, AuditEntry},
     bulk::{BulkId, BulkState},
     pause::PauseRuleId,
     repair::RepairError,
@@ -53,6 +55,7 @@ pub use repair::{Rerun, Resolved, Restarted, Retried, StepRetry};
 pub use start::Started;
 
 use self::{
+    bulk::Bulks,
     clock::Clock,
     live::LiveRuns,
     loader::Loader,
@@ -62,6 +65,7 @@ use self::{
     ready::Ready,
     stopping::{Phase, Stopping},
     timers::Timers,
+    turns::Turns,
     waiters::Waiters,
 };
 use crate::{
@@ -98,6 +102,8 @@ pub(crate) struct Inner {
     places: Arc<Semaphore>,
     parking: Parking,
     waiters: Waiters,
+    turns: Turns,
+    bulks: Bulks,
     stopping: Stopping,
     pulse: Pulse,
     metrics: Metrics,
@@ -125,6 +131,10 @@ pub enum EngineError {
     #[error("task \"{task}\" has no version {version}; see GET /admin/v1/modules/{task}/versions")]
     UnknownVersion { task: TaskName, version: u32 },
     #[error(
+        "version {version} of task \"{task}\", which the run is pinned to, has been removed; name another version to go on with, or restart the execution"
+    )]
+    VersionRemoved { task: TaskName, version: u32 },
+    #[error(
         "task \"{task}\" has {executions} executions that are not over; cancel them or wait for their end before removing the module"
     )]
     ModuleInUse { task: TaskName, executions: u64 },
@@ -138,6 +148,10 @@ pub enum EngineError {
     ExpiresInThePast,
     #[error("there is no pause rule \"{}\" in force; see GET /admin/v1/pause", .0.as_str())]
     UnknownPauseRule(PauseRuleId),
+    #[error("{field} {reason}")]
+    BadBulk { field: &'static str, reason: &'static str },
+    #[error("no failed execution matches, so there is nothing to repair")]
+    NothingSelected,
     #[error("there is no bulk repair \"{}\"; see GET /admin/v1/bulk", .0.as_str())]
     UnknownBulk(BulkId),
     #[error("the bulk repair \"{id}\" is {state} already", id = .id.as_str(), state = .state.as_str())]
@@ -153,6 +167,23 @@ pub enum EngineError {
 pub struct Who {
     pub by: Option<String>,
     pub reason: Option<String>,
+}
+
+impl Who {
+    /// What goes into the audit trail, but for what it was done to.
+    fn entry(&self, action: AuditAction, at: Timestamp) -> AuditEntry {
+        AuditEntry {
+            at,
+            actor: self.by.clone(),
+            action,
+            execution: None,
+            task: None,
+            target: None,
+            before: Json::null(),
+            after: Json::null(),
+            reason: self.reason.clone(),
+        }
+    }
 }
 
 impl Engine {
@@ -176,6 +207,8 @@ impl Engine {
             timers: Timers::default(),
             live: LiveRuns::default(),
             waiters: Waiters::default(),
+            turns: Turns::default(),
+            bulks: Bulks::default(),
             stopping: Stopping::new(),
             pulse: Pulse::new(),
             metrics: Metrics::default(),
@@ -218,6 +251,7 @@ impl Engine {
         let (timers, dispatcher) = (Arc::clone(engine), Arc::clone(engine));
         tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
         tokio::spawn(worker::dispatch(dispatcher));
+        tokio::spawn(bulk::resume(Arc::clone(engine)));
         Ok(())
     }
 
@@ -226,7 +260,11 @@ impl Engine {
     pub async fn stop(&self, patience: Duration) {
         let engine = &self.0;
         engine.stopping.advance(Phase::Draining);
-        if tokio::time::timeout(patience, engine.live.empty()).await.is_err() {
+        let at_rest = async {
+            engine.bulks.stopped().await;
+            engine.live.empty().await;
+        };
+        if tokio::time::timeout(patience, at_rest).await.is_err() {
             tracing::warn!(
                 runs = engine.live.len(),
                 "the time for stopping is up; interrupting what still runs"

@@ -166,7 +166,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let exit = tokio::select! {
         exit = guest.run(setup, &payload, calls) => Some(exit),
         () = passed(engine, facts.deadline) => None,
-        () = handle.cancelled() => return Rest::Gone,
+        () = handle.interrupted(claim) => return Rest::Gone,
         () = out_of_patience(engine) => Some(GuestExit::Ended),
     };
     match exit {

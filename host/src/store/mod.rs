@@ -14,6 +14,7 @@ mod group_commit;
 mod lock;
 mod queries;
 mod schema;
+mod trail;
 
 #[cfg(test)]
 mod tests;
@@ -689,6 +690,25 @@ pub struct VersionView {
     pub manifest: Json,
     /// Executions that are not over and whose current run is pinned to it.
     pub unfinished: u64,
+}
+
+/// So many examples a [`BulkView`] has at most.
+const BULK_EXAMPLES: usize = 10;
+
+/// Why the item of an execution that somebody cancelled has failed.
+const BULK_CANCELLED: &str = "the execution was cancelled";
+
+/// A repair that names a version which is not there, or whose run is pinned to one.
+fn not_a_version(task: &TaskName, version: u32) -> StoreError {
+    StoreError::Unavailable(format!(
+        "task \"{task}\" has no version {version}; repair with one of those that it has"
+    ))
+}
+
+/// A repair for a bulk repair that is over, or that has done this item already.
+fn not_pending(bulk: &BulkId, execution: &ExecutionId) -> StoreError {
+    let bulk = bulk.as_str();
+    StoreError::Unavailable(format!("execution \"{execution}\" is not pending in bulk repair {bulk}"))
 }
 
 /// A start on a version that is gone: its module was removed between the look at it and the start.

@@ -1,5 +1,7 @@
 //! The engine on its own: a scripted guest, the store's reference model.
 
+mod bulk;
+mod repair;
 mod scripted;
 
 use std::{sync::Arc, time::Duration};

@@ -52,12 +52,12 @@ pub struct Script {
 
 impl Script {
     pub async fn step(&mut self, name: &str, options: StepOptions) -> Result<Json, Ending> {
-        let call = StepCall {
-            name: StepName::parse(name).unwrap(),
-            function: name.to_owned(),
-            input: Json::null(),
-            options,
-        };
+        self.step_with(name, Json::null(), options).await
+    }
+
+    pub async fn step_with(&mut self, name: &str, input: Json, options: StepOptions) -> Result<Json, Ending> {
+        let call =
+            StepCall { name: StepName::parse(name).unwrap(), function: name.to_owned(), input, options };
         answer(self.calls.step(call).await?)
     }
 
@@ -175,11 +175,18 @@ pub fn config() -> EngineConfig {
 /// A store with the task `t` in it.
 pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
     let store = Arc::new(Memory::new());
-    let manifest = json!({ "stepbox": "0.1.0", "task": { "timeoutMs": task_timeout_ms }, "steps": [] });
+    add_version(&store, "t", json!({ "timeoutMs": task_timeout_ms }));
+    store
+}
+
+/// Adds a version of the task `t` that describes itself as `about`. A host that has begun does not
+/// know of it.
+pub fn add_version(store: &Memory, component: &str, about: serde_json::Value) {
+    let manifest = json!({ "stepbox": "0.1.0", "task": about, "steps": [] });
     let new = NewVersion {
         task: task(),
-        digest: Digest::of(b"t"),
-        component: b"t".to_vec(),
+        digest: Digest::of(component.as_bytes()),
+        component: component.as_bytes().to_vec(),
         manifest: Json::from(manifest),
         compiled_in_ms: 0,
         now: Timestamp::from_ms(0),
@@ -196,7 +203,6 @@ pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
         reason: None,
     };
     futures_util::FutureExt::now_or_never(store.add_version(new, audit)).unwrap().unwrap();
-    store
 }
 
 pub fn task() -> TaskName {

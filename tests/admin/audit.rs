@@ -32,10 +32,12 @@ pub async fn one_of_each(server: &Server) -> Vec<&'static str> {
     server.until_waiting("o-1", "event").await;
 
     server.retry_step("o-1", &with(1, json!({ "stepName": "charge" }))).await.expect(200);
-    server.until_detail("o-1", "is dead again", |detail| {
-        attempts_in(detail, "charge") == ["1 failed", "2 failed"]
-            && detail["execution"]["waitingFor"]["type"] == "event"
-    }).await;
+    server
+        .until_detail("o-1", "is dead again", |detail| {
+            attempts_in(detail, "charge") == ["1 failed", "2 failed"]
+                && detail["execution"]["waitingFor"]["type"] == "event"
+        })
+        .await;
     server.resolve_step("o-1", "charge", &with(2, json!({ "result": 1 }))).await.expect(200);
     server.restart_run("o-1", &who(3)).await.expect(200);
     server.until_waiting("o-1", "event").await;
@@ -54,8 +56,19 @@ pub async fn one_of_each(server: &Server) -> Vec<&'static str> {
     server.post(&format!("/admin/v1/modules/scenario/versions/1/activate?{}", query(12))).await.expect(200);
     server.delete(&format!("/admin/v1/modules/more?{}", query(13))).await.expect_empty(204);
     vec![
-        "retry_step", "resolve_step", "restart", "rerun", "cancel", "pause", "pause", "resume", "resume",
-        "upload_module", "upload_module", "activate_version", "remove_module",
+        "retry_step",
+        "resolve_step",
+        "restart",
+        "rerun",
+        "cancel",
+        "pause",
+        "pause",
+        "resume",
+        "resume",
+        "upload_module",
+        "upload_module",
+        "activate_version",
+        "remove_module",
     ]
 }
 
@@ -63,7 +76,7 @@ pub async fn one_of_each(server: &Server) -> Vec<&'static str> {
 async fn every_admin_write_leaves_one_entry_with_who_what_when_and_why() {
     let server = Server::start().await;
     let (_, given) = server.audit("?limit=0").await;
-    let begun = chrono::Utc::now() - chrono::TimeDelta::milliseconds(1);
+    let begun = now() - chrono::TimeDelta::milliseconds(1);
     let actions = one_of_each(&server).await;
 
     let (mut entries, total) = server.audit(&format!("?limit={}", actions.len())).await;
@@ -77,7 +90,7 @@ async fn every_admin_write_leaves_one_entry_with_who_what_when_and_why() {
         assert_eq!(entry["action"], *action, "{entry:#}");
         assert_eq!((&entry["actor"], &entry["reason"]), (&json!("ada"), &json!(format!("reason {}", n + 1))));
         assert_eq!(entry["number"], json!(given + n as u64 + 1));
-        assert!(time(&entry["at"]) >= begun && time(&entry["at"]) <= chrono::Utc::now());
+        assert!(time(&entry["at"]) >= begun && time(&entry["at"]) <= now());
         assert_eq!(entry["hash"].as_str().unwrap().len(), 64);
         assert_ne!(entry["before"], entry["after"], "it changed something: {entry:#}");
         let about = if n < 5 { json!("o-1") } else { Value::Null };

@@ -143,7 +143,10 @@ async fn a_selection_or_a_plan_that_makes_no_sense_is_422_and_named() {
         (json!({ "action": "restart", "filter": "raw" }), "filter"),
         (json!({ "action": "restart", "filter": { "task": "raw" } }), "task"),
         (json!({ "action": "restart", "fillter": { "taskName": "raw" } }), "fillter"),
-        (json!({ "action": "restart", "filter": { "taskName": "raw" }, "ratePerSecond": 0 }), "ratePerSecond"),
+        (
+            json!({ "action": "restart", "filter": { "taskName": "raw" }, "ratePerSecond": 0 }),
+            "ratePerSecond",
+        ),
         (json!({ "action": "restart", "filter": { "taskName": "raw" }, "canary": -1 }), "canary"),
         (
             json!({ "action": "restart", "filter": { "taskName": "raw" }, "failedShareMaxPercent": 101 }),

@@ -46,11 +46,11 @@ async fn that_of_the_execution_goes_on_afterwards() {
     until_past(time(&server.detail("o-1").await["deadline"])).await;
     server.until_held("o-1", &rule).await;
     server.end_pause(&rule).await;
-    let ended = chrono::Utc::now();
+    let ended = now();
     let over = server.over("o-1").await;
     assert_eq!(over["error"]["kind"], "timed_out", "{over:#}");
-    let after = time(&over["completedAt"]) - ended;
-    assert!(after.num_milliseconds() >= 1_000, "it had no more than {after}");
+    let left = time(&over["completedAt"]) - ended;
+    assert!(left.num_milliseconds() >= 1_000, "it had no more than {left}");
 }
 
 #[tokio::test]
@@ -88,9 +88,7 @@ async fn that_of_an_attempt_under_way() {
     // The attempt itself goes on: it began before.
     server.run_script("not-held", &script([step_with("slow", slow)])).await;
     assert_eq!(server.failure("not-held").await["kind"], "timed_out");
-    server
-        .until_detail("held", "has come to its end", |detail| is_step(detail, "slow", "completed"))
-        .await;
+    server.until_detail("held", "has come to its end", |detail| is_step(detail, "slow", "completed")).await;
     server.end_pause(&rule).await;
     server.result("held").await;
 }

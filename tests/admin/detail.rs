@@ -15,8 +15,7 @@ const STEP_FIELDS: [&str; 11] = [
     "completedAt",
     "attempts",
 ];
-const ATTEMPT_FIELDS: [&str; 6] =
-    ["attemptNumber", "status", "result", "error", "startedAt", "completedAt"];
+const ATTEMPT_FIELDS: [&str; 6] = ["attemptNumber", "status", "result", "error", "startedAt", "completedAt"];
 const RUN_FIELDS: [&str; 12] = [
     "runId",
     "executionId",
@@ -58,16 +57,21 @@ async fn every_kind_of_step_is_shown_with_all_its_fields() {
 
     assert_eq!(detail["execution"], over);
     assert_eq!(detail["stepsTotal"], 6);
-    let told: Vec<_> = detail["steps"].as_array().unwrap().iter().map(|step| {
-        assert_has(step, &STEP_FIELDS);
-        for attempt in step["attempts"].as_array().unwrap() {
-            assert_has(attempt, &ATTEMPT_FIELDS);
-            assert!(time(&attempt["startedAt"]) <= time(&attempt["completedAt"]));
-        }
-        assert!(time(&step["scheduledAt"]) <= time(&step["completedAt"]));
-        let word = |field: &str| step[field].as_str().unwrap();
-        (word("name"), word("kind"), word("status"), step["result"].clone(), step["retryable"] == true)
-    }).collect();
+    let told: Vec<_> = detail["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| {
+            assert_has(step, &STEP_FIELDS);
+            for attempt in step["attempts"].as_array().unwrap() {
+                assert_has(attempt, &ATTEMPT_FIELDS);
+                assert!(time(&attempt["startedAt"]) <= time(&attempt["completedAt"]));
+            }
+            assert!(time(&step["scheduledAt"]) <= time(&step["completedAt"]));
+            let word = |field: &str| step[field].as_str().unwrap();
+            (word("name"), word("kind"), word("status"), step["result"].clone(), step["retryable"] == true)
+        })
+        .collect();
     let expected = [
         ("charge", "step", "completed", json!({ "attempt": 2 }), false),
         ("nap", "sleep", "completed", Value::Null, false),
@@ -97,7 +101,8 @@ async fn every_kind_of_step_is_shown_with_all_its_fields() {
 #[tokio::test]
 async fn what_is_under_way_is_shown_while_it_is() {
     let server = Server::start().await;
-    let holds = json!({ "failures": 1, "retry": { "attempts": 2 }, "act": { "reallySleep": { "ms": 3_600_000 } } });
+    let holds =
+        json!({ "failures": 1, "retry": { "attempts": 2 }, "act": { "reallySleep": { "ms": 3_600_000 } } });
     server.run_script("steps", &script([step_with("charge", holds)])).await;
     server.run_script("sleeps", &script([sleep("nap", 3_600_000)])).await;
     server.run_script("waits", &script([wait_event("go")])).await;
@@ -120,7 +125,7 @@ async fn what_is_under_way_is_shown_while_it_is() {
         assert_eq!(step_in(&detail, name)["completedAt"], Value::Null);
     }
     let retries = server.until_detail("retries", "shows it", |d| is_step(d, "charge", "scheduled")).await;
-    assert!(time(&step_in(&retries, "charge")["nextAttemptAt"]) > chrono::Utc::now());
+    assert!(time(&step_in(&retries, "charge")["nextAttemptAt"]) > now());
     // What is cut off by a cancel is not under way any more.
     server.cancel("steps").await.expect_empty(204);
     assert_eq!(attempts_in(&server.detail("steps").await, "charge"), ["1 failed", "2 failed"]);
@@ -137,7 +142,10 @@ async fn a_run_can_be_picked_and_the_current_one_is_shown_otherwise() {
     for (n, (run, name)) in runs.iter().zip(["charge", "refund"]).enumerate() {
         assert_has(run, &RUN_FIELDS);
         let id = format!("o-1:run:{n}");
-        assert_eq!((&run["runIndex"], &run["runId"], &run["executionId"]), (&json!(n), &json!(id), &json!("o-1")));
+        assert_eq!(
+            (&run["runIndex"], &run["runId"], &run["executionId"]),
+            (&json!(n), &json!(id), &json!("o-1"))
+        );
         let detail = server.detail_of_run("o-1", &id).await;
         assert_eq!((&detail["runId"], steps_in(&detail)), (&json!(id), vec![format!("{name} completed")]));
         assert_eq!(detail["runs"], json!(runs), "all runs are listed, whichever is picked");
@@ -182,9 +190,12 @@ async fn a_failure_says_which_step_which_attempt_why_where_and_what_was_printed_
     assert_eq!(error["kind"], "exhausted");
     assert_eq!(detail["runs"][0]["error"], *error);
     let charge = step_in(&detail, "charge");
-    for failure in [error, &charge["failure"], &charge["attempts"][0]["failure"], &charge["attempts"][1]["failure"]] {
+    for failure in
+        [error, &charge["failure"], &charge["attempts"][0]["failure"], &charge["attempts"][1]["failure"]]
+    {
         assert!(failure["message"].as_str().unwrap().contains("out of stock"), "{failure:#}");
-        let backtrace = failure["backtrace"].as_str().unwrap_or_else(|| panic!("no backtrace in {failure:#}"));
+        let backtrace =
+            failure["backtrace"].as_str().unwrap_or_else(|| panic!("no backtrace in {failure:#}"));
         assert!(backtrace.contains("scenario") && backtrace.lines().count() > 2, "{backtrace}");
         let logs = failure["logs"].as_array().unwrap();
         let printed = logs.iter().any(|line| line.as_str().unwrap().contains("effect o-1 charge"));
@@ -196,7 +207,10 @@ async fn a_failure_says_which_step_which_attempt_why_where_and_what_was_printed_
 #[tokio::test]
 async fn a_failure_of_the_handler_is_told_the_same_way() {
     let server = Server::start().await;
-    let lines = [json!({ "print": { "text": "about to give up" } }), json!({ "do": { "panic": { "message": "no idea" } } })];
+    let lines = [
+        json!({ "print": { "text": "about to give up" } }),
+        json!({ "do": { "panic": { "message": "no idea" } } }),
+    ];
     server.play("o-1", &script(lines)).await;
     let detail = server.detail("o-1").await;
     let error = &detail["execution"]["error"];

@@ -30,9 +30,7 @@ async fn a_run_under_way_stops_at_its_next_step_and_the_attempt_under_way_finish
     server.until_effect("o-1", "slow 1").await;
     let rule = server.pause(&json!({ "executionId": "o-1" })).await;
     // The rule is shown from the first moment on; that it has stopped, when it stands at the step.
-    let held = server
-        .until("o-1", "stands at the next step", |e| e["waitingFor"]["step"] == "next")
-        .await;
+    let held = server.until("o-1", "stands at the next step", |e| e["waitingFor"]["step"] == "next").await;
     assert_eq!((&held["status"], &held["waitingFor"]["ruleId"]), (&json!("running"), &rule["ruleId"]));
     assert_eq!(steps_in(&server.detail("o-1").await), ["slow completed"]);
     assert_eq!(server.effects_of("o-1"), ["slow 1"]);
@@ -53,7 +51,7 @@ async fn the_next_attempt_is_held_like_the_first() {
     let begun = server.effects_of("o-1");
     assert!(begun.len() < 4, "{begun:?}");
     // Twice the delay is gone, and nothing has begun.
-    until_past(chrono::Utc::now() + chrono::TimeDelta::milliseconds(1_000)).await;
+    until_past(now() + chrono::TimeDelta::milliseconds(1_000)).await;
     assert_eq!(server.effects_of("o-1"), begun);
     server.end_pause(&rule).await;
     assert_eq!(server.result("o-1").await, json!([{ "attempt": 4 }]));
@@ -142,7 +140,9 @@ async fn the_end_of_the_last_of_several_rules_wakes_what_they_held() {
 #[tokio::test]
 async fn expiry_wakes_what_was_held() {
     let server = Server::start().await;
-    for (n, scope) in [json!({ "taskName": "scenario" }), json!({ "stepPattern": "charge" })].into_iter().enumerate() {
+    for (n, scope) in
+        [json!({ "taskName": "scenario" }), json!({ "stepPattern": "charge" })].into_iter().enumerate()
+    {
         let id = format!("o-{n}");
         let mut rule = scope;
         rule["expiresAt"] = json!(in_ms(2_000));

@@ -14,10 +14,16 @@ async fn a_rule_is_201_and_listed_until_it_ends() {
     for field in ["executionId", "taskName", "stepPattern", "expiresAt", "reason"] {
         assert_eq!(rule[field], scope[field], "{field}");
     }
-    assert_eq!((&rule["createdBy"], &rule["deletedAt"], &rule["deletedBy"]), (&json!("ada"), &Value::Null, &Value::Null));
-    assert!(time(&rule["createdAt"]) <= chrono::Utc::now());
+    assert_eq!(
+        (&rule["createdBy"], &rule["deletedAt"], &rule["deletedBy"]),
+        (&json!("ada"), &Value::Null, &Value::Null)
+    );
+    assert!(time(&rule["createdAt"]) <= now());
     let other = server.pause(&json!({ "taskName": "raw" })).await;
-    assert_eq!((&other["stepPattern"], &other["expiresAt"], &other["createdBy"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert_eq!(
+        (&other["stepPattern"], &other["expiresAt"], &other["createdBy"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
     assert_eq!(server.pause_rules("").await, [rule.clone(), other.clone()]);
 
     let path = format!("/admin/v1/pause/{}?triggeredBy=bob", rule_id(&rule));

@@ -51,7 +51,11 @@ async fn both_prefixes_write_alike() {
         let retry = json!({ "stepName": "charge" });
         let retried = server.post_json(&of("retry-step"), &retry).await.expect(200);
         assert!(retried["newTaskId"].is_string(), "{retried}");
-        server.until_detail(&id, "is dead again", |d| attempts_in(d, "charge").len() == 2 && is_step(d, "charge", "dead")).await;
+        server
+            .until_detail(&id, "is dead again", |d| {
+                attempts_in(d, "charge").len() == 2 && is_step(d, "charge", "dead")
+            })
+            .await;
         server.failure(&id).await;
         let result = json!({ "result": 1 });
         server.post_json(&of("steps/charge/resolve"), &result).await.expect(200);
@@ -59,7 +63,10 @@ async fn both_prefixes_write_alike() {
         let restarted = server.post_json(&of("restart"), &json!({})).await.expect(200);
         assert!(restarted["newRunId"].is_string(), "{restarted}");
         server.failure(&id).await;
-        let rerun = server.post_json(&of("rerun"), &json!({ "rerunSteps": [], "preserveSteps": [] })).await.expect(200);
+        let rerun = server
+            .post_json(&of("rerun"), &json!({ "rerunSteps": [], "preserveSteps": [] }))
+            .await
+            .expect(200);
         assert_eq!((&rerun["newRunNumber"], &rerun["effectiveRerun"]), (&json!(2), &json!(["charge"])));
         assert_eq!(rerun["potentiallyStale"], json!([]));
         server.failure(&id).await;
@@ -142,14 +149,19 @@ async fn pages_of_other_origins_are_not_let_in() {
     server.play("o-1", &script([])).await;
     let origin = ("origin", "https://elsewhere.example");
     for prefix in ADMIN_PREFIXES {
-        for path in ["/executions/o-1/detail", "/executions/o-1/runs", "/pause", "/failures", "/bulk", "/audit"] {
+        for path in
+            ["/executions/o-1/detail", "/executions/o-1/runs", "/pause", "/failures", "/bulk", "/audit"]
+        {
             let path = format!("{prefix}{path}");
             for method in ["GET", "OPTIONS"] {
                 let request = server.request(method, &path).header(origin.0, origin.1);
                 let request = request.header("access-control-request-method", "POST");
                 let answer = server.send(request).await;
-                let cors: Vec<_> =
-                    answer.headers.keys().filter(|name| name.as_str().starts_with("access-control")).collect();
+                let cors: Vec<_> = answer
+                    .headers
+                    .keys()
+                    .filter(|name| name.as_str().starts_with("access-control"))
+                    .collect();
                 assert!(cors.is_empty(), "{method} {path}: {cors:?}");
             }
         }

@@ -40,7 +40,11 @@ async fn the_named_step_runs_again_and_the_others_keep_results_and_attempts() {
     }
     assert_eq!(step_in(&new, "charge")["keptFromRun"], Value::Null);
     let runs = server.runs("o-1").await;
-    assert_eq!((&runs[0]["status"], &runs[0]["result"]), (&json!("completed"), &before), "it had ended by itself");
+    assert_eq!(
+        (&runs[0]["status"], &runs[0]["result"]),
+        (&json!("completed"), &before),
+        "it had ended by itself"
+    );
     assert_eq!((&runs[1]["trigger"], &runs[1]["triggeredBy"]), (&json!("selective_rerun"), &json!("ada")));
     assert_eq!(server.detail_of_run("o-1", "o-1:run:0").await["steps"], old["steps"]);
 }
@@ -140,7 +144,10 @@ async fn what_may_be_stale_is_told_apart_by_its_input() {
     // The price is another now, so the invoice is called with another input: it is not answered
     // from the past. What merely came later is.
     let result = server.result("o-1").await;
-    assert_eq!(server.effects_of("o-1"), ["first 1", "price 1", "invoice 1", "notify 1", "price 1", "invoice 1"]);
+    assert_eq!(
+        server.effects_of("o-1"),
+        ["first 1", "price 1", "invoice 1", "notify 1", "price 1", "invoice 1"]
+    );
     assert_eq!(result[2], result[1], "it was made of the new price");
     let detail = server.detail("o-1").await;
     let invoice = step_in(&detail, "invoice");

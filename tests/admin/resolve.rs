@@ -44,10 +44,7 @@ async fn null_is_a_result() {
 #[tokio::test]
 async fn with_a_failure_the_handler_sees_it_and_may_go_another_way() {
     let server = Server::start().await;
-    let lines = [
-        settle("charge", json!({ "failures": 9 })),
-        wait_event("go"),
-    ];
+    let lines = [settle("charge", json!({ "failures": 9 })), wait_event("go")];
     server.run_script("o-1", &script(lines)).await;
     server.until_waiting("o-1", "event").await;
     let failure = json!({ "message": "the customer is gone", "details": { "since": 1999 } });

@@ -6,10 +6,9 @@ use crate::harness::*;
 async fn whatever_the_execution_has_come_to_it_begins_again_from_nothing() {
     let server = Server::start().await;
     let fails = step_with("charge", json!({ "act": { "failBeforeRun": { "index": 1 } } }));
-    for (id, status, lines) in [
-        ("completed", "completed", vec![step("charge")]),
-        ("failed", "failed", vec![step("before"), fails]),
-    ] {
+    for (id, status, lines) in
+        [("completed", "completed", vec![step("charge")]), ("failed", "failed", vec![step("before"), fails])]
+    {
         assert_eq!(server.play(id, &script(lines)).await["status"], status);
     }
     server.run_script("cancelled", &script([step("charge"), wait_event("go")])).await;
@@ -22,8 +21,10 @@ async fn whatever_the_execution_has_come_to_it_begins_again_from_nothing() {
         server.event(status, "go", &Value::Null).await;
         server.result(status).await;
         let runs = server.runs(status).await;
-        let told: Vec<_> = runs.iter().map(|run| (&run["runIndex"], &run["status"], &run["trigger"])).collect();
-        let expected = [(json!(0), json!(status), json!("initial")), (json!(1), json!("completed"), json!("restart"))];
+        let told: Vec<_> =
+            runs.iter().map(|run| (&run["runIndex"], &run["status"], &run["trigger"])).collect();
+        let expected =
+            [(json!(0), json!(status), json!("initial")), (json!(1), json!("completed"), json!("restart"))];
         assert_eq!(told, expected.iter().map(|(i, s, t)| (i, s, t)).collect::<Vec<_>>());
         let charges = server.effects_of(status).iter().filter(|effect| *effect == "charge 1").count();
         assert_eq!(charges, 2, "{status}: {:?}", server.effects_of(status));
@@ -50,7 +51,10 @@ async fn one_that_is_going_is_ended_as_cancelled_and_begins_again() {
 
     let runs = server.runs("o-1").await;
     let (old, new) = (&runs[0], &runs[1]);
-    assert_eq!((&old["runId"], &old["status"], &old["result"]), (&json!("o-1:run:0"), &json!("cancelled"), &Value::Null));
+    assert_eq!(
+        (&old["runId"], &old["status"], &old["result"]),
+        (&json!("o-1:run:0"), &json!("cancelled"), &Value::Null)
+    );
     assert!(time(&old["completedAt"]) <= time(&new["startedAt"]));
     assert_eq!((&new["status"], &new["triggeredBy"]), (&json!("completed"), &json!("ada")));
     for run in &runs {

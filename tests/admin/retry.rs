@@ -21,7 +21,10 @@ async fn after_the_run_failed_it_goes_on_in_the_same_run_with_the_next_attempt()
 
     assert!(answer["newTaskId"].as_str().is_some_and(|id| !id.is_empty()), "{answer}");
     let again = server.execution("o-1").await;
-    assert_eq!((&again["status"], &again["completedAt"], &again["error"]), (&json!("running"), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&again["status"], &again["completedAt"], &again["error"]),
+        (&json!("running"), &Value::Null, &Value::Null)
+    );
     assert_eq!(server.result("o-1").await[2], json!({ "attempt": 1 }));
     assert_eq!(server.effects_of("o-1"), ["before 1", "charge 1", "charge 2", "after 1"]);
     let detail = server.detail("o-1").await;
@@ -50,7 +53,8 @@ async fn while_the_run_goes_on_what_was_done_later_is_not_done_again() {
         .await;
     assert_eq!(steps_in(&detail), ["charge completed", "ship completed", "go running"]);
     server.event("o-1", "go", &json!("now")).await.expect(202);
-    let expected = json!([{ "value": { "attempt": 2 } }, { "attempt": 1 }, { "value": "now" }, { "attempt": 1 }]);
+    let expected =
+        json!([{ "value": { "attempt": 2 } }, { "attempt": 1 }, { "value": "now" }, { "attempt": 1 }]);
     assert_eq!(server.result("o-1").await, expected);
     assert_eq!(server.effects_of("o-1"), ["charge 1", "ship 1", "charge 2", "after 1"]);
 }
@@ -74,11 +78,8 @@ async fn an_event_that_was_consumed_after_the_step_is_not_waited_for_again() {
 #[tokio::test]
 async fn another_way_after_the_success_is_taken_and_what_it_makes_void_is_set_aside() {
     let server = Server::start().await;
-    let lines = [
-        settle("charge", fails_once()),
-        if_failed(0, [step("refund")], [step("ship")]),
-        wait_event("end"),
-    ];
+    let lines =
+        [settle("charge", fails_once()), if_failed(0, [step("refund")], [step("ship")]), wait_event("end")];
     server.run_script("o-1", &script(lines)).await;
     server.until_waiting("o-1", "event").await;
     assert_eq!(server.effects_of("o-1"), ["charge 1", "refund 1"]);
@@ -262,7 +263,10 @@ async fn a_body_of_the_wrong_shape_is_422_and_names_the_field() {
         let answer = server.retry_step("o-1", &body).await;
         assert!([404, 422].contains(&answer.status), "{answer:#?}");
         let message = answer.any_error(answer.status);
-        assert!(message.contains(field) || answer.json()["field"] == field || body["stepName"] == "", "{body}: {message}");
+        assert!(
+            message.contains(field) || answer.json()["field"] == field || body["stepName"] == "",
+            "{body}: {message}"
+        );
     }
     server.post_text(&admin_path("o-1", "retry-step"), "{\"stepName\":").await.any_error(400);
     server.post_text(&admin_path("o-1", "retry-step"), "[]").await.any_error(422);

@@ -147,15 +147,19 @@ pub fn time(value: &Value) -> DateTime<Utc> {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
+pub fn now() -> DateTime<Utc> {
+    std::time::SystemTime::now().into()
+}
+
 /// The moment in `ms` from now, as a body has it.
 pub fn in_ms(ms: i64) -> String {
-    let then = Utc::now() + chrono::TimeDelta::milliseconds(ms);
+    let then = now() + chrono::TimeDelta::milliseconds(ms);
     then.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 /// Comes back when `moment` is past.
 pub async fn until_past(moment: DateTime<Utc>) {
-    until("a moment is past", async || Utc::now(), |now| *now > moment).await;
+    until("a moment is past", async || now(), |now| *now > moment).await;
 }
 
 /// Bulk repairs.

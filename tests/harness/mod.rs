@@ -8,8 +8,8 @@ pub mod server;
 pub mod until;
 
 pub use admin::{
-    ADMIN_PREFIXES, admin_path, attempts_in, bulk_id, find_step, in_ms, is_step, rule_id, step_in, steps_in, time,
-    until_past,
+    ADMIN_PREFIXES, admin_path, attempts_in, bulk_id, find_step, in_ms, is_step, now, rule_id, step_in,
+    steps_in, time, until_past,
 };
 pub use client::{Answer, Client};
 pub use script::{if_failed, script, settle, sleep, step, step_with, wait_event};

@@ -11,8 +11,8 @@ fn fails_once() -> Value {
 #[tokio::test]
 async fn after_the_run_failed_it_goes_on_in_the_same_run_with_the_next_attempt() {
     let server = Server::start().await;
-    let charge = json!({ "failures": 1, "act": { "holdInRun": { "index": 0, "ms": 400 } } });
-    server.play("o-1", &script([step("before"), step_with("charge", charge), step("after")])).await;
+    let lines = [step("before"), step_with("charge", fails_once()), wait_event("go"), step("after")];
+    server.play("o-1", &script(lines)).await;
     let failed = server.detail("o-1").await;
     assert_eq!(steps_in(&failed), ["before completed", "charge dead"]);
     assert_eq!(step_in(&failed, "charge")["retryable"], true);
@@ -25,10 +25,14 @@ async fn after_the_run_failed_it_goes_on_in_the_same_run_with_the_next_attempt()
         (&again["status"], &again["completedAt"], &again["error"]),
         (&json!("running"), &Value::Null, &Value::Null)
     );
-    assert_eq!(server.result("o-1").await[2], json!({ "attempt": 1 }));
+    server.event("o-1", "go", &Value::Null).await.expect(202);
+    assert_eq!(server.result("o-1").await[3], json!({ "attempt": 1 }));
     assert_eq!(server.effects_of("o-1"), ["before 1", "charge 1", "charge 2", "after 1"]);
     let detail = server.detail("o-1").await;
-    assert_eq!(steps_in(&detail), ["before completed", "charge completed", "after completed"]);
+    assert_eq!(
+        steps_in(&detail),
+        ["before completed", "charge completed", "go completed", "after completed"]
+    );
     assert_eq!(attempts_in(&detail, "charge"), ["1 failed", "2 completed"]);
     assert_eq!(step_in(&detail, "charge")["attempts"][0], step_in(&failed, "charge")["attempts"][0]);
     let runs = server.runs("o-1").await;

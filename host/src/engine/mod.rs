@@ -12,6 +12,7 @@ mod deliver;
 mod live;
 mod live_run;
 pub mod loader;
+mod log_tail;
 pub mod metrics;
 mod modules;
 mod parking;
@@ -62,6 +63,7 @@ use self::{
     metrics::Metrics,
     modules::Modules,
     parking::Parking,
+    pauses::Pauses,
     ready::Ready,
     stopping::{Phase, Stopping},
     timers::Timers,
@@ -101,6 +103,7 @@ pub(crate) struct Inner {
     live: LiveRuns,
     places: Arc<Semaphore>,
     parking: Parking,
+    pauses: Pauses,
     waiters: Waiters,
     turns: Turns,
     bulks: Bulks,
@@ -205,6 +208,7 @@ impl Engine {
             modules: RwLock::default(),
             ready: Ready::default(),
             timers: Timers::default(),
+            pauses: Pauses::default(),
             live: LiveRuns::default(),
             waiters: Waiters::default(),
             turns: Turns::default(),
@@ -232,8 +236,13 @@ impl Engine {
         let unfinished = engine.store.recover().await?;
         let count = unfinished.len();
         let now = engine.clock.now();
+        let since = pauses::oldest_unfinished(engine.store.as_ref(), now).await?;
+        engine.pauses.load(engine.store.pause_rules(true).await?, since);
         for run in unfinished {
-            match (run.waiting, run.due) {
+            if run.held {
+                engine.pauses.will_show(run.run);
+            }
+            match (run.waiting && !run.held, run.due) {
                 (true, Some(due)) if due > now => engine.timers.set(run.run, due),
                 (true, None) => {} // stands at an event that has not come
                 _ => match quarantine_ms(run.crashes) {
@@ -248,8 +257,9 @@ impl Engine {
             "picked up the runs that are not over"
         );
 
-        let (timers, dispatcher) = (Arc::clone(engine), Arc::clone(engine));
+        let (timers, pauses, dispatcher) = (Arc::clone(engine), Arc::clone(engine), Arc::clone(engine));
         tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
+        tokio::spawn(async move { pauses.pauses.run(&pauses.clock, &pauses.ready).await });
         tokio::spawn(worker::dispatch(dispatcher));
         tokio::spawn(bulk::resume(Arc::clone(engine)));
         Ok(())

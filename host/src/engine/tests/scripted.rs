@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,8 +28,8 @@ use crate::{
         loader::{LoadError, Loader},
     },
     sandbox::{
-        Answer, EndHandler, Guest, GuestExit, HandlerSetup, HostCalls, Inspected, LogLine, LogSink, Rejected,
-        StepCall, StepExit, StepRunner, StepSetup,
+        Answer, EndHandler, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, Inspected, LogLevel,
+        LogLine, LogSink, Rejected, StepCall, StepExit, StepRunner, StepSetup,
     },
     store::{ExecutionView, NewVersion, Store, memory::Memory},
 };
@@ -82,6 +85,9 @@ pub type Step = dyn Fn(u32) -> BoxFuture<'static, StepExit> + Send + Sync;
 pub struct Scripted {
     handler: Arc<Handler>,
     steps: HashMap<&'static str, Arc<Step>>,
+    /// How often the handler was called.
+    pub legs: Arc<AtomicU32>,
+    context: Option<GuestContext>,
     /// Every attempt that was run: function and number.
     pub attempts: Arc<Mutex<Vec<(String, u32)>>>,
 }
@@ -94,6 +100,8 @@ impl Scripted {
         Scripted {
             handler: Arc::new(move |script| Box::pin(handler(script))),
             steps: HashMap::new(),
+            legs: Arc::default(),
+            context: None,
             attempts: Arc::default(),
         }
     }
@@ -112,9 +120,15 @@ impl Scripted {
     }
 }
 
+fn print(context: &GuestContext, message: &str) {
+    context.logs.line(LogLine { run: &context.run_id, level: LogLevel::Info, target: "stdout", message });
+}
+
 #[async_trait]
 impl Guest for Scripted {
-    async fn run(&self, _: HandlerSetup, _: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
+    async fn run(&self, setup: HandlerSetup, _: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
+        self.legs.fetch_add(1, Ordering::Relaxed);
+        print(&setup.context, "the handler is called");
         match (self.handler)(Script { calls }).await {
             Ok(result) => GuestExit::Returned(Ok(result)),
             Err(Ending::Failed(failure)) => GuestExit::Returned(Err(failure)),
@@ -122,8 +136,8 @@ impl Guest for Scripted {
         }
     }
 
-    fn steps(&self, _: StepSetup) -> Box<dyn StepRunner> {
-        Box::new(self.clone())
+    fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner> {
+        Box::new(Scripted { context: Some(setup.context), ..self.clone() })
     }
 }
 
@@ -131,6 +145,9 @@ impl Guest for Scripted {
 impl StepRunner for Scripted {
     async fn run_step(&mut self, function: &str, _: &Json, attempt: u32) -> StepExit {
         self.attempts.lock().unwrap().push((function.to_owned(), attempt));
+        if let Some(context) = &self.context {
+            print(context, &format!("{function} {attempt}"));
+        }
         match self.steps.get(function) {
             Some(step) => step(attempt).await,
             None => StepExit::Completed(Json::from(json!(attempt))),
@@ -211,10 +228,13 @@ pub fn task() -> TaskName {
 
 impl Host {
     pub fn start(store: &Arc<Memory>, guest: &Scripted, config: EngineConfig) -> Self {
+        Host::start_by(store, guest, config, Clock::system())
+    }
+
+    pub fn start_by(store: &Arc<Memory>, guest: &Scripted, config: EngineConfig, clock: Clock) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let engine =
-            Engine::new(store.clone(), Arc::new(guest.clone()), Arc::new(NoLogs), Clock::system(), config);
+        let engine = Engine::new(store.clone(), Arc::new(guest.clone()), Arc::new(NoLogs), clock, config);
         runtime.block_on(engine.begin()).unwrap();
         Host { engine, runtime: Some(runtime) }
     }

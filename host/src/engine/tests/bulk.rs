@@ -122,8 +122,8 @@ fn it_stops_itself_when_too_much_fails_again() {
     let bulk = host.bulk(BulkPlan { canary: 3, failed_max_percent: 50, ..plan(1_000) }).unwrap();
     let end = host.bulk_when(&bulk.id, over);
     assert_eq!(end.state, BulkState::Stopped);
-    assert_eq!(end.progress, BulkProgress { pending: 7, failed: 3, ..BulkProgress::default() });
-    assert!(end.why.unwrap().contains("3 of 3"));
+    assert_eq!(end.progress.pending, 7, "only the canaries were tried: {:?}", end.progress);
+    assert!(end.why.unwrap().contains("had failed again, more than 50 percent"));
     let [stop] = &host.audit(AuditAction::StopBulk)[..] else { panic!("one entry") };
     assert_eq!(stop.entry.target.as_deref(), Some(bulk.id.as_str()));
 }

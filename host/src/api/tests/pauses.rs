@@ -86,7 +86,7 @@ async fn what_is_held_names_the_rule_and_resume_ends_it() {
     let list = host.get("/api/v1/executions?search=sleeps").await.json();
     assert_eq!(list[0]["waitingFor"], sleeps["waitingFor"]);
     let wait = host.get("/api/v1/executions/e/wait?timeoutSecs=0").await.refusal();
-    assert!(wait.contains("it is scheduled and is held by the pause rule"), "{wait}");
+    assert!(wait.contains("and is held by the pause rule"), "{wait}");
 
     let other = host.post("/zart/admin/v1/resume", r#"{"executionId":"e"}"#).await;
     assert_eq!((other.status, other.text.as_str()), (200, r#"{"rulesDeleted":0}"#));

@@ -243,3 +243,40 @@ async fn a_retried_step_is_held_like_any_other() {
     server.end_pause(&rule).await;
     server.result("o-1").await;
 }
+
+#[tokio::test]
+async fn no_attempt_begins_after_the_answer() {
+    let server = Server::start().await;
+    let ids: Vec<String> = (0..12).map(|n| format!("o-{n}")).collect();
+    let lines = script([json!({ "repeat": { "times": 10_000, "lines": [step("tick")] } })]);
+    for id in &ids {
+        server.run_script(id, &lines).await;
+    }
+    server.until_effect("o-11", "tick 1").await;
+    for scope in [json!({ "taskName": "scenario" }), json!({ "stepPattern": "t?ck" })] {
+        let rule = server.pause(&scope).await;
+        let answered = now();
+        for id in &ids {
+            server.until_held(id, &rule).await;
+            let detail = server.detail(id).await;
+            let last = detail["steps"].as_array().unwrap().last().expect("it has begun");
+            let begun = time(&last["attempts"][0]["startedAt"]);
+            assert!(begun <= answered, "{id} began {begun}, the answer came {answered}");
+        }
+        let begun = server.effects().len();
+        let attempts = async || {
+            let mut count = 0;
+            for id in &ids {
+                count += server.detail(id).await["stepsTotal"].as_u64().unwrap();
+            }
+            count
+        };
+        let recorded = attempts().await;
+        server.start(&format!("other-{recorded}"), "raw", &Value::Null).await.expect(201);
+        server.result(&format!("other-{recorded}")).await;
+        assert_eq!((attempts().await, server.effects().len()), (recorded, begun));
+        server.end_pause(&rule).await;
+        let goes_on = async || server.effects().len();
+        until("they go on", goes_on, |count| *count > begun + 20).await;
+    }
+}

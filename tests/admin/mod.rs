@@ -10,6 +10,7 @@ mod detail;
 mod holds;
 mod pauses;
 mod prefixes;
+mod removed;
 mod rerun;
 mod resolve;
 mod restart;

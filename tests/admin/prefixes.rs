@@ -167,3 +167,44 @@ async fn pages_of_other_origins_are_not_let_in() {
         }
     }
 }
+
+#[tokio::test]
+async fn nothing_behind_the_question_mark_is_ignored() {
+    let server = Server::start().await;
+    server.play("o-1", &script([step_with("charge", json!({ "failures": 1 }))])).await;
+    let before = server.all_of("o-1").await;
+    let body = json!({ "stepName": "charge", "result": 1, "taskName": "raw" });
+    for path in [
+        "/executions/o-1/retry-step?dryrun=true",
+        "/executions/o-1/retry-step?dryRun=1",
+        "/executions/o-1/restart?dryRun=",
+        "/executions/o-1/rerun?dryRun=true&dryRun=false",
+        "/executions/o-1/steps/charge/resolve?dry_run=true",
+        "/bulk?dryRun=TRUE",
+    ] {
+        let message = server.post_json(&format!("/admin/v1{path}"), &body).await.error(400, "bad_query");
+        assert!(message.contains("dry"), "{message}");
+    }
+    server.delete("/admin/v1/pause/some?by=ada").await.error(400, "bad_query");
+    assert_eq!(server.all_of("o-1").await, before);
+}
+
+/// A dry run that is asked for in the wrong place must not become a real one.
+#[tokio::test]
+async fn a_dry_run_can_be_asked_for_in_the_body_too() {
+    let server = Server::start().await;
+    server.play("o-1", &script([step_with("charge", json!({ "failures": 1 }))])).await;
+    let before = server.all_of("o-1").await;
+    let body = json!({ "stepName": "charge", "result": 1, "dryRun": true });
+    for verb in ["retry-step", "restart", "rerun", "steps/charge/resolve"] {
+        let answer = server.post_json(&admin_path("o-1", verb), &body).await.expect(200);
+        assert_eq!(answer["dryRun"], true, "{verb}");
+        let unclear = json!({ "stepName": "charge", "result": 1, "dryRun": "yes" });
+        let answer = server.post_json(&admin_path("o-1", verb), &unclear).await;
+        assert!(answer.error(422, "wrong_shape").contains("dryRun"));
+    }
+    let bulk = json!({ "action": "restart", "filter": { "search": "o-1" }, "dryRun": true });
+    let answer = server.post_json("/admin/v1/bulk", &bulk).await.expect(200);
+    assert_eq!(answer, json!({ "dryRun": true, "wouldRepair": 1 }));
+    assert_eq!(server.all_of("o-1").await, before);
+}

@@ -1,5 +1,7 @@
 //! `POST …/restart`: a new run from nothing.
 
+use futures_util::future::join_all;
+
 use crate::harness::*;
 
 #[tokio::test]
@@ -239,4 +241,22 @@ async fn it_survives_kill_9_right_after_the_answer() {
         let statuses: Vec<_> = server.runs(&id).await.iter().map(|run| run["status"].clone()).collect();
         assert_eq!(statuses, [json!("cancelled"), json!("completed")]);
     }
+}
+
+#[tokio::test]
+async fn many_at_once_are_one_after_the_other() {
+    let server = Server::start().await;
+    server.run_script("o-1", &script([json!("context"), step("charge"), wait_event("go")])).await;
+    server.until_waiting("o-1", "event").await;
+    let answers = join_all((0..10).map(|_| server.restart_run("o-1", &Value::Null))).await;
+    let mut numbers: Vec<u64> =
+        answers.iter().map(|answer| answer.expect(200)["newRunNumber"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=10).collect::<Vec<_>>());
+    server.event("o-1", "go", &Value::Null).await.expect(202);
+    assert_eq!(server.result("o-1").await[0]["runIndex"], 10);
+    let runs = server.runs("o-1").await;
+    let statuses: Vec<_> = runs.iter().map(|run| run["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, [vec!["cancelled"; 10], vec!["completed"]].concat());
+    assert_eq!(server.audit("?action=restart").await.1, 10);
 }

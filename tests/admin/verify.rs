@@ -69,6 +69,11 @@ async fn the_first_entry_that_was_altered_removed_or_inserted_is_named() {
     assert_eq!(code, 0, "{said}");
     // From the end to the beginning: each is before the ones that are broken already.
     for (statement, named) in [
+        (
+            "insert into audit select 16, at_ms, actor, action, execution_id, task_name, target, before, \
+             after, reason, hash from audit where number = 15",
+            "entry 16 was altered",
+        ),
         ("update audit set reason = 'another' where number = 12", "entry 12 was altered"),
         ("update audit set actor = null where number = 11", "entry 11 was altered"),
         ("update audit set at_ms = at_ms + 1 where number = 10", "entry 10 was altered"),

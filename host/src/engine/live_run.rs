@@ -330,6 +330,7 @@ impl LiveRun {
                     let watched = async {
                         let time = Duration::from_millis(deadline.ms_since(begun));
                         tokio::select! {
+                            biased;
                             exit = running => Ok(Ended::Exit(exit)),
                             () = engine.pauses.spent(&engine.clock, &facts, time) => {
                                 Ok(Ended::TimedOut)
@@ -411,6 +412,7 @@ impl LiveRun {
         // While it stands it needs no step instance.
         self.steps = None;
         tokio::select! {
+            biased;
             () = self.handle.knocked(), if matches!(wait, Wait::Event { .. }) => Ok(()),
             () = tokio::time::sleep(left.unwrap_or(park_max).min(park_max)) => {
                 // Over, or long enough for one that nobody answers.

@@ -34,9 +34,10 @@ pub(crate) async fn dispatch(engine: Arc<Inner>) {
     loop {
         engine.pulse.beat();
         let run = tokio::select! {
+            biased;
+            () = engine.stopping.reached(Phase::Draining) => return,
             run = engine.ready.pop() => run,
             () = tokio::time::sleep(Duration::from_secs(1)) => continue,
-            () = engine.stopping.reached(Phase::Draining) => return,
         };
         let permit = match engine.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -54,9 +55,10 @@ async fn wait_for_place(engine: &Arc<Inner>) -> Option<OwnedSemaphorePermit> {
         engine.parking.make_room();
         engine.pulse.beat();
         tokio::select! {
+            biased;
+            () = engine.stopping.reached(Phase::Draining) => return None,
             permit = engine.places.clone().acquire_owned() => return permit.ok(),
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
-            () = engine.stopping.reached(Phase::Draining) => return None,
         }
     }
 }
@@ -89,32 +91,26 @@ pub(crate) async fn drive(
     let key = claimed.claim.run;
     let execution = claimed.facts.execution.clone();
     let rest = Box::pin(lead(&engine, &handle, claimed)).await;
-    let mut held_by = None;
-    let stands_at_event = match rest {
+    // It leaves before anything can wake it: who finds it here still would pass it over. A wake-up
+    // too many does no harm.
+    let at_event = matches!(rest, Rest::Stands { at_event: true, .. });
+    engine.live.leave(key, at_event, &engine.ready);
+    match rest {
         // Gone, it may be over: then somebody has to hear of it.
-        Rest::Over | Rest::Gone => {
+        Rest::Over | Rest::Gone => engine.waiters.wake(&execution),
+        Rest::Unknown => {
             engine.waiters.wake(&execution);
-            false
+            engine.ready.push(key);
         }
-        Rest::Stands { due, at_event } => {
+        Rest::Stands { due, .. } => {
             if let Some(due) = due {
                 engine.timers.set(key, due);
             }
-            at_event
         }
-        Rest::Held(rule) => {
-            held_by = Some(rule);
-            false
-        }
+        Rest::Held(rule) => engine.pauses.keep(key, rule, &engine.clock, &engine.ready),
         Rest::Again(after) => {
             engine.timers.set(key, engine.clock.now().plus_ms(after.as_millis() as u64));
-            false
         }
-    };
-    engine.live.leave(key, stands_at_event, &engine.ready);
-    // Not sooner: while it is here nobody could take it up when the rule ends.
-    if let Some(rule) = held_by {
-        engine.pauses.keep(key, rule, &engine.clock, &engine.ready);
     }
     drop(permit);
 }
@@ -133,6 +129,9 @@ enum Rest {
     Again(Duration),
     /// No longer ours.
     Gone,
+    /// No longer ours, and perhaps by a commit of our own whose answer got lost: it may be over, or
+    /// stand at something.
+    Unknown,
 }
 
 async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -> Rest {
@@ -186,6 +185,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let setup = HandlerSetup { context };
     let Some(guest) = guest else { return Rest::Again(TRY_AGAIN) };
     let exit = tokio::select! {
+        biased;
         exit = guest.run(setup, &payload, calls) => Some(exit),
         () = engine.pauses.out_of_time(&engine.clock, &facts, taken_up_at, deadline) => None,
         () = handle.interrupted(claim) => return Rest::Gone,
@@ -351,10 +351,11 @@ async fn let_go(engine: &Arc<Inner>, claim: Claim, facts: &RunFacts) -> Rest {
     loop {
         match engine.store.commit(Commit::let_go(claim)).await {
             Ok(()) => return Rest::Again(Duration::ZERO),
-            Err(StoreError::ClaimLost) => return Rest::Gone,
+            Err(StoreError::ClaimLost) => return Rest::Unknown,
             Err(error) => {
                 tracing::error!(%error, run = %facts.run, "a run cannot be let go of yet; trying again");
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     // The next start of the host finds it.
                     () = engine.stopping.reached(Phase::Expired) => return Rest::Gone,

@@ -4,6 +4,7 @@ mod bulk;
 mod pauses;
 mod repair;
 mod scripted;
+mod simulation;
 
 use std::{sync::Arc, time::Duration};
 

@@ -168,7 +168,7 @@ impl Loader for Scripted {
     fn forget(&self, _: &Digest) {}
 }
 
-struct NoLogs;
+pub struct NoLogs;
 
 impl LogSink for NoLogs {
     fn line(&self, _: LogLine<'_>) {}

@@ -135,3 +135,22 @@ async fn a_host_that_was_down_meanwhile_knows_of_it() {
     server.event("o-1", "go", &Value::Null).await.expect(202);
     server.result("o-1").await;
 }
+
+#[tokio::test]
+async fn a_host_that_was_down_meanwhile_knows_which_step_was_held() {
+    let mut server = Server::start().await;
+    let charge = json!({
+        "failures": 1, "timeoutMs": TIMEOUT_MS, "retry": { "attempts": 2, "delayMs": TIMEOUT_MS / 2 },
+    });
+    server.run_script("o-1", &script([step_with("charge", charge)])).await;
+    server.until_waiting("o-1", "retry").await;
+    let deadline = time(&step_in(&server.detail("o-1").await, "charge")["deadline"]);
+    let rule = server.pause(&json!({ "stepPattern": "charge" })).await;
+    server.until_held("o-1", &rule).await;
+    server.kill_9();
+    until_past(deadline).await;
+    server.restart();
+    server.until_held("o-1", &rule).await;
+    server.end_pause(&rule).await;
+    assert_eq!(server.result("o-1").await, json!([{ "attempt": 2 }]));
+}

@@ -280,3 +280,20 @@ async fn no_attempt_begins_after_the_answer() {
         until("they go on", goes_on, |count| *count > begun + 20).await;
     }
 }
+
+#[tokio::test]
+async fn what_is_recorded_is_answered_although_a_rule_names_its_step() {
+    let mut server = Server::start().await;
+    server.run_script("o-1", &script([step("charge"), wait_event("go"), step("ship")])).await;
+    server.until_waiting("o-1", "event").await;
+    let rule = server.pause(&json!({ "stepPattern": "charge" })).await;
+    server.kill_9().restart();
+    server.event("o-1", "go", &Value::Null).await.expect(202);
+    server.result("o-1").await;
+    // Neither does it hold a step that is kept from another run.
+    server.rerun("o-1", &json!({ "rerunSteps": ["ship"] })).await.expect(200);
+    server.result("o-1").await;
+    server.rerun("o-1", &json!({ "rerunSteps": ["charge"] })).await.expect(200);
+    server.until_held("o-1", &rule).await;
+    assert_eq!(server.effects_of("o-1"), ["charge 1", "ship 1", "ship 1"]);
+}

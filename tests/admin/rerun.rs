@@ -294,3 +294,34 @@ async fn it_survives_kill_9_right_after_the_answer() {
         assert_eq!(kept, 2, "{:?}", server.effects_of(&id));
     }
 }
+
+#[tokio::test]
+async fn a_step_that_is_under_way_is_interrupted_and_begun_anew() {
+    let server = Server::start().await;
+    let slow = step_with("slow", json!({ "act": { "holdInRun": { "index": 0, "ms": 3_600_000 } } }));
+    server.run_script("o-1", &script([step("before"), slow])).await;
+    server.until_effect("o-1", "slow 1").await;
+    let answer = server.rerun("o-1", &json!({ "rerunSteps": [] })).await.expect(200);
+    assert_eq!((&answer["wouldKeep"], &answer["effectiveRerun"]), (&json!(["before"]), &json!([])));
+    server.result("o-1").await;
+    assert_eq!(server.effects_of("o-1"), ["before 1", "slow 1", "slow 1"]);
+    assert_eq!(attempts_in(&server.detail("o-1").await, "slow"), ["1 completed"]);
+    let old = server.detail_of_run("o-1", "o-1:run:0").await;
+    assert_eq!(attempts_in(&old, "slow"), ["1 failed"]);
+}
+
+#[tokio::test]
+async fn a_step_that_dies_in_the_new_run_can_be_retried_there() {
+    let server = Server::start().await;
+    let dies = json!({ "failures": 2 });
+    server.play("o-1", &script([step("before"), step_with("dies", dies), step("after")])).await;
+    server.retried("o-1", "dies").await;
+    assert_eq!(server.failure("o-1").await["attempt"], 2);
+    server.rerun("o-1", &json!({ "rerunSteps": [] })).await.expect(200);
+    assert_eq!(server.failure("o-1").await["attempt"], 1, "it begins anew");
+    server.retry_step("o-1", &json!({ "stepName": "dies", "attemptsMax": 2 })).await.expect(200);
+    assert_eq!(server.result("o-1").await[1], json!({ "attempt": 3 }));
+    let effects = server.effects_of("o-1");
+    assert_eq!(effects, ["before 1", "dies 1", "dies 2", "dies 1", "dies 2", "dies 3", "after 1"]);
+    assert_eq!(step_in(&server.detail("o-1").await, "before")["keptFromRun"], "o-1:run:0");
+}

@@ -260,3 +260,56 @@ async fn many_at_once_are_one_after_the_other() {
     assert_eq!(statuses, [vec!["cancelled"; 10], vec!["completed"]].concat());
     assert_eq!(server.audit("?action=restart").await.1, 10);
 }
+
+#[tokio::test]
+async fn who_waits_for_the_end_waits_for_that_of_the_new_run() {
+    let server = Server::start().await;
+    server.run_script("o-1", &script([json!("context"), wait_event("go")])).await;
+    server.until_waiting("o-1", "event").await;
+    let waiting = {
+        let client = (*server).clone();
+        tokio::spawn(async move { client.over("o-1").await })
+    };
+    for _ in 0..3 {
+        server.restart_run("o-1", &json!({})).await.expect(200);
+        server.until_waiting("o-1", "event").await;
+    }
+    server.event("o-1", "go", &Value::Null).await.expect(202);
+    let over = waiting.await.expect("it does not panic");
+    assert_eq!((&over["status"], &over["result"][0]["runIndex"]), (&json!("completed"), &json!(3)));
+}
+
+#[tokio::test]
+async fn events_that_nobody_consumed_are_there_for_the_new_run() {
+    let server = Server::start().await;
+    server.run_script("o-1", &script([wait_event("first"), wait_event("second")])).await;
+    server.event("o-1", "first", &json!(1)).await.expect(202);
+    server.until("o-1", "stands at the second", |e| e["waitingFor"]["event"] == "second").await;
+    server.event("o-1", "third", &json!(3)).await.expect(202);
+    let payload = script([wait_event("third"), wait_event("first")]);
+    server.restart_run("o-1", &json!({ "payload": payload })).await.expect(200);
+    server.until("o-1", "has the third", |e| e["waitingFor"]["event"] == "first").await;
+    server.event("o-1", "first", &json!("anew")).await.expect(202);
+    assert_eq!(server.result("o-1").await, json!([{ "value": 3 }, { "value": "anew" }]));
+}
+
+/// What the new run gets is what has to fit the version that it takes.
+#[tokio::test]
+async fn the_payload_of_the_last_run_is_checked_where_none_is_given() {
+    let server = Server::start().await;
+    server.start("o-1", "raw", &json!({ "return": "1" })).await.expect(201);
+    server.result("o-1").await;
+    server.restart_run("o-1", &json!({ "payload": null })).await.expect(200);
+    server.result("o-1").await;
+    let manifest = json!({ "stepbox": "0.1.0", "task": { "payload": { "type": "null" } } });
+    server.upload("raw", guests::raw_with_manifest(&manifest)).await.expect(201);
+    assert_eq!(server.restart_run("o-1", &json!({})).await.expect(200)["moduleVersion"], 2);
+    server.result("o-1").await;
+    let manifest = json!({ "stepbox": "0.1.0", "task": { "payload": { "type": "object" } } });
+    server.upload("raw", guests::raw_with_manifest(&manifest)).await.expect(201);
+    for verb in ["restart", "rerun"] {
+        let answer = server.post_json(&admin_path("o-1", verb), &json!({})).await;
+        answer.error(422, "payload_refused");
+    }
+    assert_eq!(server.runs("o-1").await.len(), 3);
+}

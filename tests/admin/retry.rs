@@ -276,3 +276,50 @@ async fn a_body_of_the_wrong_shape_is_422_and_names_the_field() {
     server.post_text(&admin_path("o-1", "retry-step"), "[]").await.any_error(422);
     assert_eq!(server.all_of("o-1").await, before);
 }
+
+/// The handler has to be called again from the top, and whatever stands later may not come to be.
+#[tokio::test]
+async fn a_later_step_that_is_under_way_is_interrupted_and_tried_again() {
+    let server = Server::start().await;
+    let slow = step_with("slow", json!({ "act": { "effect": { "ms": 2_000 } } }));
+    server.run_script("o-1", &script([settle("charge", fails_once()), slow])).await;
+    server.until_effect("o-1", "slow 1").await;
+    server.retried("o-1", "charge").await;
+    let result = server.result("o-1").await;
+    assert_eq!(result[0], json!({ "value": { "attempt": 2 } }));
+    assert_eq!(server.effects_of("o-1"), ["charge 1", "slow 1", "charge 2", "slow 2"]);
+    let effects = server.effects();
+    assert_eq!(result[1]["nonce"], effects.last().unwrap().nonce, "the first one's end came too late");
+    let detail = server.detail("o-1").await;
+    assert_eq!(attempts_in(&detail, "slow"), ["1 failed", "2 completed"]);
+    assert_eq!(step_in(&detail, "slow")["attempts"][0]["interrupted"], "host_stopped");
+}
+
+#[tokio::test]
+async fn of_several_steps_of_one_name_the_one_with_the_key_is_retried() {
+    let server = Server::start().await;
+    let lines = [step("charge"), settle("charge", fails_once()), settle("charge", fails_once())];
+    server.play("o-1", &script(lines)).await;
+    let body = json!({ "stepName": "charge" });
+    server.retry_step("o-1", &body).await.error(409, "step_not_dead");
+    server.retried("o-1", "charge#2").await;
+    let result = server.result("o-1").await;
+    assert_eq!(result[1], json!({ "value": { "attempt": 2 } }));
+    assert_eq!(result[2]["failure"]["attempt"], 1);
+    server.retried("o-1", "charge#3").await;
+    assert_eq!(server.result("o-1").await[2], json!({ "value": { "attempt": 2 } }));
+}
+
+/// It is dead and was called once, so somebody may want it; but nobody calls it any more.
+#[tokio::test]
+async fn a_dead_step_that_was_set_aside_holds_nobody_up() {
+    let server = Server::start().await;
+    let refund = settle("refund", json!({ "failures": 9 }));
+    let lines = [settle("charge", fails_once()), if_failed(0, [refund], [step("ship")])];
+    server.play("o-1", &script(lines)).await;
+    server.retried("o-1", "charge").await;
+    let result = server.result("o-1").await;
+    server.retried("o-1", "refund").await;
+    assert_eq!(server.result("o-1").await, result);
+    assert_eq!(server.effects_of("o-1"), ["charge 1", "refund 1", "charge 2", "ship 1"]);
+}

@@ -292,7 +292,7 @@ async fn a_later_step_that_is_under_way_is_interrupted_and_tried_again() {
     assert_eq!(result[1]["nonce"], effects.last().unwrap().nonce, "the first one's end came too late");
     let detail = server.detail("o-1").await;
     assert_eq!(attempts_in(&detail, "slow"), ["1 failed", "2 completed"]);
-    assert_eq!(step_in(&detail, "slow")["attempts"][0]["interrupted"], "host_stopped");
+    assert_eq!(step_in(&detail, "slow")["attempts"][0]["interrupted"], "run_mended");
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! How a bulk repair goes: canaries first, at its rate, until it is done, stopped or cancelled.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
 use crate::harness::*;
 
 /// Executions `<prefix>-<n>` that failed at `charge`.
@@ -217,4 +221,43 @@ async fn one_that_was_cancelled_stays_so_after_kill_9() {
     server.play("another", &script([step("charge")])).await;
     let after = server.bulk(&bulk).await;
     assert_eq!((&after["state"], progress(&after)[1]), (&json!("cancelled"), untouched));
+}
+
+/// The same with ten thousand, as of its writing: 20 s at 500 a second, and new starts as ever.
+#[tokio::test]
+async fn new_starts_get_their_turn_while_thousands_are_retried() {
+    const HUNDREDS: usize = 15;
+    let server = Server::start().await;
+    let payload = script([step_with("charge", json!({ "failures": 1 }))]);
+    for hundred in 0..HUNDREDS {
+        let ids: Vec<String> = (0..100).map(|n| format!("o-{hundred}-{n}")).collect();
+        join_all(ids.iter().map(|id| server.run_script(id, &payload))).await;
+    }
+    let total = HUNDREDS as u64 * 100;
+    until("all have failed", async || server.stats().await, |stats| stats["failed"] == total).await;
+    let fingerprint = server.failures("").await[0]["fingerprint"].clone();
+    let body = json!({
+        "action": "retry-step", "fingerprint": fingerprint, "ratePerSecond": 500, "canary": 10,
+    });
+
+    let begun = Instant::now();
+    let mut bulk = server.start_bulk(&body).await;
+    let (mut starts, mut slowest) = (0, Duration::ZERO);
+    while bulk["state"] == "running" {
+        let start = Instant::now();
+        server.play(&format!("new-{starts}"), &script([step("charge")])).await;
+        slowest = slowest.max(start.elapsed());
+        starts += 1;
+        bulk = server.bulk(&bulk).await;
+    }
+
+    println!(
+        "{total} retried in {:?}; {starts} new ones meanwhile, the slowest in {slowest:?}",
+        begun.elapsed()
+    );
+    assert_eq!((&bulk["state"], progress(&bulk)), (&json!("completed"), [total, 0, 0, total, 0, 0]));
+    assert!(slowest < Duration::from_secs(5), "a new start took {slowest:?}");
+    // A rate is a promise: all but the canaries and a half-second's worth take their time.
+    let least = Duration::from_millis((total - 10) * 1_000 / 500).saturating_sub(Duration::from_millis(700));
+    assert!(begun.elapsed() > least, "{total} in {:?} are more than 500 a second", begun.elapsed());
 }

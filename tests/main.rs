@@ -3,6 +3,7 @@
 //! | folder | claims |
 //! |---|---|
 //! | `api` | every sentence of the HTTP contract, by resource |
+//! | `admin` | every row of the admin's table, its semantics, the audit trail |
 //! | `engine` | what happens to a run: steps, retries, deadlines, waits, replays |
 //! | `crash` | what survives `kill -9`, and how the host stops |
 //! | `sandbox` | that no guest hurts its host or its neighbours |
@@ -13,6 +14,7 @@
 
 mod harness;
 
+mod admin;
 mod api;
 mod crash;
 mod engine;

@@ -158,7 +158,7 @@ fn no_file_is_longer_than_a_reader_has_patience() {
     );
 }
 
-/// Every path in code marks that begins like one of ours is there.
+/// Every path in code marks that begins like one of ours is there, and so is the test that it names.
 #[test]
 fn the_map_shows_what_is_there() {
     let Ok(map) = fs::read_to_string(root().join("ARCHITECTURE.md")) else { return };
@@ -166,10 +166,16 @@ fn the_map_shows_what_is_there() {
     let mut broken = Vec::new();
     for (n, line) in map.lines().enumerate() {
         for piece in line.split('`').skip(1).step_by(2) {
-            let path = piece.split("::").next().unwrap_or_default().trim();
+            let (path, test) =
+                piece.trim().split_once("::").map_or((piece.trim(), None), |(p, t)| (p, Some(t)));
             let is_path = folders.iter().any(|folder| path.starts_with(folder));
             if is_path && !path.contains(['*', '{', ' ', '…']) && !root().join(path).exists() {
                 broken.push(format!("ARCHITECTURE.md:{}: there is no {path}", n + 1));
+            } else if let Some(test) = test.filter(|_| path.starts_with("tests/") && path.ends_with(".rs")) {
+                let source = fs::read_to_string(root().join(path)).unwrap_or_default();
+                if !source.contains(&format!("fn {test}(")) {
+                    broken.push(format!("ARCHITECTURE.md:{}: {path} has no test {test}", n + 1));
+                }
             }
         }
     }

@@ -141,7 +141,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::AuditView;
+    use crate::store::{AuditView, sqlite};
 
     fn trail(length: u64) -> Vec<AuditRow> {
         let mut head = AuditHash::beginning();
@@ -211,5 +211,34 @@ mod tests {
         assert!(said(&trail[..2], Some(noted)).contains("that of entry 2"));
         assert!(said(&trail[..1], Some(noted)).contains("is of none of them"));
         assert!(said(&trail, Some(&AuditHash::beginning())).contains("that of entry 0"));
+    }
+
+    #[tokio::test]
+    async fn it_leaves_a_folder_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || {
+            let entries = std::fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert!(
+            verify(folder.path(), None).await.unwrap_err().to_string().starts_with("there is no database")
+        );
+        assert_eq!(names().len(), 0);
+
+        let config = sqlite::StoreConfig { data_dir: folder.path().to_owned(), readers: 1 };
+        let store = sqlite::open(&config).await.unwrap();
+        let beside = names();
+        assert_eq!(verify(folder.path(), None).await.unwrap(), ExitCode::SUCCESS);
+        assert_eq!(names(), beside);
+        store.close().await;
+        drop(store);
+
+        let before = names();
+        assert_eq!(verify(folder.path(), None).await.unwrap(), ExitCode::SUCCESS);
+        assert_eq!(names(), before);
+        let gone = AuditHash::from_stored("f".repeat(64));
+        assert_eq!(verify(folder.path(), Some(gone)).await.unwrap(), ExitCode::from(1));
     }
 }

@@ -12,7 +12,7 @@ pub fn step(name: &str) -> Value {
     json!({ "step": { "name": name } })
 }
 
-/// A step with more to it: `act`, `failures`, `retry`, `timeoutMs`, `perAttempt`, `tag`. If it
+/// A step with more to it: `act`, `failures`, `retry`, `timeoutMs`, `perAttempt`, `tag`, `from`. If it
 /// fails, the run does.
 pub fn step_with(name: &str, more: Value) -> Value {
     json!({ "step": with(json!({ "name": name }), more) })
@@ -30,6 +30,11 @@ pub fn sleep(name: &str, ms: u64) -> Value {
 /// Waits for as long as it takes.
 pub fn wait_event(event: &str) -> Value {
     json!({ "waitEvent": { "event": event } })
+}
+
+/// Goes on with `lines` if the [`settle`] that gave result number `of` failed, else with `otherwise`.
+pub fn if_failed(of: usize, lines: impl Into<Vec<Value>>, otherwise: impl Into<Vec<Value>>) -> Value {
+    json!({ "ifFailed": { "of": of, "lines": lines.into(), "otherwise": otherwise.into() } })
 }
 
 fn with(mut line: Value, more: Value) -> Value {

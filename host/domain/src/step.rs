@@ -223,6 +223,8 @@ pub enum Interruption {
     Stopped,
     /// The host died, or lost its claim.
     Crashed,
+    /// An earlier step was mended, so the handler is called again from there.
+    Mended,
 }
 
 /// How a step stands.

@@ -307,7 +307,7 @@ fn an_attempt_under_way_is_cut_off_by_a_retry_of_a_step_that_lies_aside() {
     assert!(matches!(bench.call("charge", ""), Reply::Go { .. }));
     bench.retried("mail");
     let attempts = &bench.run.step(&key("charge")).unwrap().attempts;
-    assert_eq!(attempts.last().unwrap().state, AttemptState::Interrupted(Interruption::Stopped));
+    assert_eq!(attempts.last().unwrap().state, AttemptState::Interrupted(Interruption::Mended));
     assert_eq!(bench.status("charge"), StepStatus::Scheduled);
 }
 

@@ -48,8 +48,8 @@ pub async fn failures(State(api): State<Api>, query: Query) -> Result<Response, 
 
 /// `POST /bulk`
 pub async fn start(State(api): State<Api>, query: Query, body: JsonObject) -> Result<Response, ApiError> {
-    let dry_run = query.only(&["dryRun"])?.flag("dryRun")?;
     let fields = body.fields()?;
+    let dry_run = repairs::dry_run(query, &fields)?;
     let (selection, plan) = (selection(&fields)?, plan(&fields)?);
     if dry_run {
         let would_repair = api.views().count_selection(&selection).await?;
@@ -74,6 +74,7 @@ fn selection(fields: &Fields) -> Result<BulkSelection, ApiError> {
             "attemptsMax",
             "timeoutMs",
             "moduleVersion",
+            "dryRun",
             "triggeredBy",
             "reason",
         ],

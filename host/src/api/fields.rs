@@ -112,6 +112,15 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
+    /// `true` or `false`; false where it is left out or `null`.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.raw(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(raw) => Err(wrong_shape(name, format!("must be true or false, this is {}", name_of(raw)))),
+        }
+    }
+
     /// A whole number within `range`; none where it is left out or `null`.
     pub fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ApiError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };

@@ -24,8 +24,8 @@ pub async fn retry_step(
     query: Query,
     body: JsonObject,
 ) -> Result<Response, ApiError> {
-    let (id, dry_run) = (path.execution()?, dry_run(query)?);
-    let fields = body.fields()?;
+    let (id, fields) = (path.execution()?, body.fields()?);
+    let dry_run = dry_run(query, &fields)?;
     let name = fields.required_text("stepName")?;
     let retry = StepRetry {
         step: StepKey::parse(&name).map_err(|error| out_of_range("stepName", error))?,
@@ -36,8 +36,11 @@ pub async fn retry_step(
     Ok(wire::json(StatusCode::OK, &wire::RetryAnswer::new(retried, dry_run)))
 }
 
-fn dry_run(query: Query) -> Result<bool, ApiError> {
-    query.only(&["dryRun"])?.flag("dryRun")
+/// In the query, or in the body: asked for in the one place, it must not become a real one because
+/// we look at the other.
+pub fn dry_run(query: Query, fields: &Fields) -> Result<bool, ApiError> {
+    let in_query = query.only(&["dryRun"])?.flag("dryRun")?;
+    Ok(fields.flag("dryRun")? || in_query)
 }
 
 /// `attemptsMax` and `timeoutMs`.
@@ -60,8 +63,8 @@ pub async fn resolve_step(
     query: Query,
     body: JsonObject,
 ) -> Result<Response, ApiError> {
-    let (id, step, dry_run) = (path.execution()?, path.step()?, dry_run(query)?);
-    let fields = body.fields()?;
+    let (id, step, fields) = (path.execution()?, path.step()?, body.fields()?);
+    let dry_run = dry_run(query, &fields)?;
     let outcome = outcome(&fields)?;
     let resolved = api.engine().resolve_step(&id, step, outcome, fields.who()?, dry_run).await?;
     Ok(wire::json(StatusCode::OK, &wire::ResolveAnswer::new(resolved, dry_run)))
@@ -97,8 +100,8 @@ pub async fn restart(
     query: Query,
     body: OptionalObject,
 ) -> Result<Response, ApiError> {
-    let (id, dry_run) = (path.execution()?, dry_run(query)?);
-    let fields = body.fields()?;
+    let (id, fields) = (path.execution()?, body.fields()?);
+    let dry_run = dry_run(query, &fields)?;
     // `null` is a payload; left out, it is the one that the run before had.
     let payload = fields.has("payload").then(|| fields.json("payload")).transpose()?;
     let restarted = api.engine().restart(&id, payload, fields.who()?, dry_run).await?;
@@ -112,8 +115,8 @@ pub async fn rerun(
     query: Query,
     body: OptionalObject,
 ) -> Result<Response, ApiError> {
-    let (id, dry_run) = (path.execution()?, dry_run(query)?);
-    let fields = body.fields()?;
+    let (id, fields) = (path.execution()?, body.fields()?);
+    let dry_run = dry_run(query, &fields)?;
     let steps = fields.list("rerunSteps", StepKey::parse)?;
     let preserve = fields.list("preserveSteps", StepKey::parse)?;
     let rerun = api.engine().rerun(&id, steps, preserve, fields.who()?, dry_run).await?;

@@ -78,7 +78,10 @@ pub struct AuditTrail {
 impl AuditTrail {
     pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
         let database = data_dir.join("stepbox.db");
-        let connected = options(&database).read_only(true).connect().await;
+        // Without a write-ahead log nobody works on it. Said so, SQLite makes no log of its own
+        // just to read.
+        let at_rest = !data_dir.join("stepbox.db-wal").exists();
+        let connected = options(&database).read_only(true).immutable(at_rest).connect().await;
         match connected {
             Ok(connection) => Ok(AuditTrail { connection }),
             Err(error) => Err(OpenError::Database { database, source: error.into() }),

@@ -39,6 +39,13 @@ enum Line {
         times: u32,
         lines: Vec<Line>,
     },
+    /// The way depends on whether an earlier `settle` (by its number among the results) failed.
+    IfFailed {
+        of: usize,
+        lines: Vec<Line>,
+        #[serde(default)]
+        otherwise: Vec<Line>,
+    },
     Sleep {
         name: String,
         ms: u64,
@@ -95,6 +102,8 @@ struct StepLine {
     tag: Option<String>,
     #[serde(default)]
     act: Option<Do>,
+    /// It returns the result of an earlier line (by its number), which so stands in its input.
+    from: Option<usize>,
     /// So many first attempts fail.
     #[serde(default)]
     failures: u32,
@@ -127,6 +136,19 @@ enum Do {
         message: String,
         fatal: bool,
         retry_after_ms: Option<u64>,
+    },
+    /// Fails in the runs of its execution before number `index`.
+    FailBeforeRun {
+        index: u32,
+    },
+    /// Takes `ms` in run number `index`, no time in others; answers like `effect`.
+    HoldInRun {
+        index: u32,
+        ms: u64,
+    },
+    /// Fails in the version of this guest that has this mark.
+    FailInVariant {
+        mark: String,
     },
     /// In the step's own words: an error with a code.
     OwnError {
@@ -238,9 +260,14 @@ fn play(lines: &[Line], begun: Instant, results: &mut Vec<Value>) -> Result<(), 
                 }
                 continue;
             }
-            Line::Step(step) => step.call(act::call)?.result()?,
-            Line::Settle(step) => settled(step.call(act::call)?.result()),
-            Line::Outcome(step) => match step.call(deed::call)?.outcome() {
+            Line::IfFailed { of, lines, otherwise } => {
+                let failed = results.get(of).is_some_and(|result| !result["failure"].is_null());
+                play(if failed { &lines } else { &otherwise }, begun, results)?;
+                continue;
+            }
+            Line::Step(step) => step.call(results, act::call)?.result()?,
+            Line::Settle(step) => settled(step.call(results, act::call)?.result()),
+            Line::Outcome(step) => match step.call(results, deed::call)?.outcome() {
                 Outcome::Value(value) => json!({ "value": value }),
                 Outcome::Error(error, failure) => json!({ "error": error, "failure": failure }),
                 Outcome::Failure(failure) => json!({ "failure": failure }),
@@ -311,10 +338,12 @@ type Arguments = (String, Option<Do>, u32);
 impl StepLine {
     fn call<S: Step<Input = Arguments>>(
         self,
+        results: &[Value],
         call: impl FnOnce(String, Option<Do>, u32) -> Call<S>,
     ) -> Result<Call<S>, Failure> {
         let tag = self.tag.unwrap_or_else(|| self.name.clone());
-        let mut call = call(tag, self.act, self.failures).named(self.name);
+        let taken = self.from.and_then(|line| results.get(line)).cloned();
+        let mut call = call(tag, taken.map(Do::Return).or(self.act), self.failures).named(self.name);
         if let Some(retry) = self.retry {
             let delay = Duration::from_millis(retry.delay_ms);
             call = call.retry(if retry.exponential {
@@ -347,6 +376,20 @@ impl Do {
                 }
                 return Err(error);
             }
+            Do::FailBeforeRun { index } => match context().run_index {
+                run if run < index => return Err(StepError::new(format!("run {run} is too early"))),
+                run => json!({ "attempt": attempt(), "run": run }),
+            },
+            Do::HoldInRun { index, ms } => {
+                if context().run_index == index {
+                    std::thread::sleep(Duration::from_millis(ms));
+                }
+                json!({ "attempt": attempt(), "nonce": nonce })
+            }
+            Do::FailInVariant { mark } if mark == variant() => {
+                return Err(StepError::new(format!("variant {mark} cannot do it")));
+            }
+            Do::FailInVariant { .. } => json!({ "attempt": attempt(), "variant": variant() }),
             Do::OwnError { code, may_pass } => Err(OwnError { code, may_pass }.to_string())?,
             Do::Panic { message } => panic!("{message}"),
             Do::Spin => spin(),

@@ -260,7 +260,7 @@ impl Step {
     pub(super) fn cut_off(&mut self, at: Timestamp) {
         let under_way = self.attempts.last().filter(|last| last.state == AttemptState::Running);
         if let Some(number) = under_way.map(|last| last.number) {
-            self.interrupt(number, Interruption::Stopped, at);
+            self.interrupt(number, Interruption::Mended, at);
         }
     }
 

@@ -146,7 +146,7 @@ async fn a_bulk_repair_must_say_for_what_and_nothing_of_it_is_passed_over() {
         (
             r#"{"action":"restart","filter":{"taskName":"order"},"rate":1}"#.to_owned(),
             "wrong_shape: the body has no field \"rate\"; allowed are action, fingerprint, filter, ratePerSecond, \
-             canary, failedShareMaxPercent, attemptsMax, timeoutMs, moduleVersion, triggeredBy, reason",
+             canary, failedShareMaxPercent, attemptsMax, timeoutMs, moduleVersion, dryRun, triggeredBy, reason",
         ),
         (
             r#"{"action":"restart","fingerprint":"all"}"#.to_owned(),

@@ -235,7 +235,7 @@ struct Attempt<'a> {
     started_at: Time,
     completed_at: Option<Time>,
     /// Why it was cut off, which says nothing about the step and used up no attempt of its policy:
-    /// `host_stopped`, `host_crashed` or `run_over`.
+    /// `host_stopped`, `host_crashed`, `run_mended` or `run_over`.
     interrupted: Option<&'static str>,
 }
 
@@ -271,6 +271,10 @@ impl<'a> Attempt<'a> {
             AttemptState::Interrupted(Interruption::Crashed) => {
                 shown.interrupted = Some("host_crashed");
                 shown.error = Some("the host died, or lost its claim, before it was done");
+            }
+            AttemptState::Interrupted(Interruption::Mended) => {
+                shown.interrupted = Some("run_mended");
+                shown.error = Some("an earlier step was mended before it was done");
             }
             AttemptState::Running => match over_at {
                 None => shown.status = "running",

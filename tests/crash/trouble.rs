@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor, SqliteConnection};
 use crate::harness::*;
 
 /// The database as another program opens it.
-async fn elsewhere(server: &Server) -> SqliteConnection {
+pub(super) async fn elsewhere(server: &Server) -> SqliteConnection {
     let path = server.data().join("stepbox.db");
     SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.expect("it can be opened")
 }

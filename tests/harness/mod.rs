@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod disk;
 pub mod guests;
 pub mod script;
 pub mod server;

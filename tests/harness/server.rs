@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::{Client, guests, until};
+use super::{Client, disk::SmallDisk, guests, until};
 
 /// Until the process says that it listens, or is gone. A debug build on a busy machine is slow.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +30,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     client: Client,
     process: Option<Child>,
+    /// What `data` lies on, if not on the disk of the tests. Goes before the folder.
+    disk: Option<SmallDisk>,
     folder: TempDir,
     setup: Setup,
     logs: Mutex<Logs>,
@@ -88,12 +90,29 @@ impl Setup {
     pub async fn start(self) -> Server {
         let folder = new_folder();
         copy(template().await, &data_in(&folder));
-        Server::begin(self, folder)
+        Server::begin(self, folder, None)
     }
 
     /// A server that has nothing yet.
     pub async fn start_empty(self) -> Server {
-        Server::begin(self, new_folder())
+        Server::begin(self, new_folder(), None)
+    }
+
+    /// As [`Self::start`], on a disk of its own that has so much room left. None where nothing can
+    /// be mounted.
+    pub async fn start_on_small_disk(self, room_bytes: u64) -> Option<Server> {
+        let (template, folder) = (template().await, new_folder());
+        let disk = SmallDisk::mount(&data_in(&folder), size_bytes(template) + room_bytes)?;
+        copy(template, &data_in(&folder));
+        Some(Server::begin(self, folder, Some(disk)))
+    }
+
+    /// A server on a copy of `data`, to which `damage` was done before.
+    pub async fn start_on_copy(self, data: &Path, damage: impl FnOnce(&Path)) -> Server {
+        let folder = new_folder();
+        copy(data, &data_in(&folder));
+        damage(&data_in(&folder));
+        Server::begin(self, folder, None)
     }
 
     fn command(&self, data: &Path) -> Command {
@@ -124,10 +143,11 @@ impl Server {
         Setup::default().with(name, value)
     }
 
-    fn begin(setup: Setup, folder: TempDir) -> Server {
+    fn begin(setup: Setup, folder: TempDir, disk: Option<SmallDisk>) -> Server {
         let mut server = Server {
             client: Client::new("http://127.0.0.1:9".to_owned()),
             process: None,
+            disk,
             folder,
             setup,
             logs: Mutex::default(),
@@ -139,25 +159,33 @@ impl Server {
 
     /// Starts the process and comes back when it listens.
     fn run(&mut self) {
+        if let Err(status) = self.try_run() {
+            panic!("the server does not listen ({status}); its log:\n{}", self.log_text());
+        }
+    }
+
+    /// Starts the process and comes back when it listens, or has ended instead.
+    fn try_run(&mut self) -> Result<(), ExitStatus> {
         assert!(self.process.is_none(), "it runs already");
         let stdout = self.file("stdout");
         let spawned = self.spawn();
         let process = self.process.insert(spawned);
 
         let end = Instant::now() + START_PATIENCE;
-        let base = loop {
+        loop {
             let said = std::fs::read_to_string(&stdout).unwrap();
             let listens = said.lines().find_map(|line| line.strip_prefix("stepbox listens on "));
             if let Some(base) = listens.filter(|_| said.ends_with('\n')) {
-                break base.to_owned();
+                self.client.moved_to(base.to_owned());
+                return Ok(());
             }
-            let status = process.try_wait().expect("it can be waited for");
-            if status.is_some() || Instant::now() > end {
-                panic!("the server does not listen ({status:?}); its log:\n{}", self.log_text());
+            if let Some(status) = process.try_wait().expect("it can be waited for") {
+                self.process = None;
+                return Err(status);
             }
+            assert!(Instant::now() < end, "the server does not listen; its log:\n{}", self.log_text());
             std::thread::sleep(Duration::from_millis(3));
-        };
-        self.client.moved_to(base);
+        }
     }
 
     fn spawn(&self) -> Child {
@@ -189,6 +217,16 @@ impl Server {
     pub fn restart(&mut self) -> &mut Server {
         self.run();
         self
+    }
+
+    /// Starts the process again; Err: it has ended instead, and how.
+    pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        self.try_run()
+    }
+
+    /// What its data lies on, given that it was started on a small disk.
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("it has a disk of its own")
     }
 
     /// Starts the process and ends it after `life`, wherever it has got to by then.
@@ -388,6 +426,17 @@ fn new_folder() -> TempDir {
 
 fn data_in(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
+}
+
+/// What the files in `folder` take, in whole pages.
+fn size_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).expect("it can be read").map(Result::unwrap);
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => size_bytes(&entry.path()),
+            false => entry.metadata().unwrap().len().next_multiple_of(4096),
+        })
+        .sum()
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -25,5 +25,6 @@ pub mod sandbox;
 pub mod store;
 
 pub mod audit;
+pub mod fault;
 pub mod logs;
 pub mod verdict;

@@ -1,4 +1,5 @@
-//! What survives `kill -9`, a full disk and a torn log, and how the host stops when it is asked to.
+//! What survives `kill -9`, also at the worst places, a full disk and a torn log, and how the host
+//! stops when it is asked to.
 //!
 //! Not here: a wall clock that jumps. It cannot be set for one process from outside, and a host
 //! that could be told another time would have it in its product for the sake of a test. The
@@ -9,6 +10,7 @@
 
 mod anywhere;
 mod disk;
+mod faults;
 mod load;
 mod states;
 mod stop;

@@ -13,6 +13,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde_json::Value;
+use stepbox::fault::Fault;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -50,6 +51,7 @@ struct Logs {
 #[derive(Clone, Default)]
 pub struct Setup {
     arguments: Vec<String>,
+    fault: Option<String>,
 }
 
 /// A line that the server wrote to stderr.
@@ -119,6 +121,7 @@ impl Setup {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stepbox"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(&self.arguments);
         command.args(["--log", "info", "--log-format", "json"]).stdin(Stdio::null());
+        command.envs(self.fault.iter().map(|fault| ("STEPBOX_FAULT", fault)));
         // SAFETY: one system call between fork and exec, nothing is allocated. The server must
         // not outlive a test binary that was killed itself.
         unsafe {
@@ -222,6 +225,18 @@ impl Server {
     /// Starts the process again; Err: it has ended instead, and how.
     pub fn try_restart(&mut self) -> Result<(), ExitStatus> {
         self.try_run()
+    }
+
+    /// From its next start on the process ends itself when it comes to `fault` for the `nth` time.
+    pub fn set_fault(&mut self, fault: Fault, nth: u32) -> &mut Server {
+        self.setup.fault = Some(format!("{}:{nth}", fault.name()));
+        self
+    }
+
+    /// From its next start on the process ends itself nowhere.
+    pub fn clear_fault(&mut self) -> &mut Server {
+        self.setup.fault = None;
+        self
     }
 
     /// What its data lies on, given that it was started on a small disk.

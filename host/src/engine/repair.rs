@@ -26,7 +26,10 @@ use super::{
     stopping::Phase,
     turns::Turn,
 };
-use crate::store::{Claim, Commit, ExecutionView, Repair, RepairChange, StoreError, Trigger};
+use crate::{
+    fault::{self, Fault},
+    store::{Claim, Commit, ExecutionView, Repair, RepairChange, StoreError, Trigger},
+};
 
 /// How often a repair begins again because somebody else took the run meanwhile.
 const LOOKS_MAX: u32 = 5;
@@ -469,6 +472,7 @@ async fn mend<A, E: From<EngineError>>(
         let Some(seized) = seized else {
             return Err(EngineError::UnknownExecution(execution.clone()).into());
         };
+        fault::point(Fault::Seized);
         let claim = seized.claim;
         last = Some(claim);
         engine.live.interrupt_before(claim.run, claim.epoch);
@@ -488,6 +492,7 @@ async fn mend<A, E: From<EngineError>>(
         let repair = Repair { claim, change: plan.change, audit, bulk: order.bulk.clone() };
         match engine.store.repair(repair).await {
             Ok(run) => {
+                fault::point(Fault::Repaired);
                 engine.timers.forget(claim.run);
                 engine.ready.push(run);
                 engine.waiters.wake(execution);

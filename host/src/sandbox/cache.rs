@@ -19,6 +19,7 @@ use stepbox_domain::Digest;
 use wasmtime::{Engine, component::Component};
 
 use super::compile::write_private;
+use crate::fault::{self, Fault};
 
 pub(super) struct Cache {
     dir: PathBuf,
@@ -65,6 +66,7 @@ impl Cache {
         let hash = self.scratch();
         write_private(&hash.0, hash_of(&made.0)?.as_bytes())?;
         fs::rename(&hash.0, self.hash_path(digest))?;
+        fault::point(Fault::KeepingCode);
         fs::rename(&made.0, self.code_path(digest))?;
         // Makes the names durable; the contents are.
         File::open(&self.dir)?.sync_all()

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::StoreError;
 use super::group_commit::Message;
 use super::queries::Connection;
+use crate::fault::{self, Fault};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// While much is written.
@@ -74,6 +75,7 @@ async fn round(
 /// Brings over what can be without stopping anybody: how many pages the log has, and how many of
 /// them have been brought over.
 async fn passive(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
-    let row = sqlx::query("pragma wal_checkpoint(passive)").fetch_one(connection).await?;
+    let checkpoint = sqlx::query("pragma wal_checkpoint(passive)").fetch_one(connection);
+    let row = fault::during(Fault::Checkpoint, checkpoint).await?;
     Ok((row.try_get(1)?, row.try_get(2)?))
 }

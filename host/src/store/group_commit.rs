@@ -34,6 +34,7 @@ use super::{
     Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewVersion, Removal, RunKey, StoreError,
     Unfinished, VersionAdded, VersionView,
 };
+use crate::fault::{self, Fault};
 
 /// So much goes into one transaction at most, for the first of a batch waits for the last.
 const BATCH_VERBS_MAX: usize = 1024;
@@ -150,7 +151,9 @@ impl Writer {
                 let full = verbs.len() >= BATCH_VERBS_MAX || bytes >= BATCH_BYTES_MAX;
                 next = if full { None } else { queue.try_recv().ok() };
             }
-            for (answer, outcome) in answers.into_iter().zip(self.write(verbs).await) {
+            let outcomes = self.write(verbs).await;
+            fault::point(Fault::AfterCommit);
+            for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 // Nobody is there to hear it: the verb was done all the same.
                 let _ = answer.send(outcome);
             }
@@ -259,7 +262,7 @@ async fn transaction(
     match verbs {
         // What comes most often alone goes to the disk in one round trip.
         [Verb::Commit(commit)] if commits::can_be_alone(commit) => {
-            let answer = commits::commit_alone(connection, commit).await;
+            let answer = fault::during(Fault::Committing, commits::commit_alone(connection, commit)).await;
             match answer {
                 Ok(()) => Ok(vec![Ok(Outcome::Committed)]),
                 Err(StoreError::ClaimLost) => Ok(vec![Err(StoreError::ClaimLost)]),
@@ -273,6 +276,7 @@ async fn transaction(
         _ => {
             sqlx::query("begin immediate").execute(&mut *connection).await?;
             let answers = phases(connection, known, verbs).await?;
+            fault::point(Fault::BeforeCommit);
             sqlx::query("commit").execute(connection).await?;
             Ok(answers)
         }
@@ -351,6 +355,8 @@ async fn phases(
             answers.put(place, committed.map(|()| Outcome::Committed));
         }
     }
+
+    fault::point(Fault::InBatch);
 
     // A repair ends a hold, and what was recorded under the hold before a seizure is not lost for
     // having come together with it.

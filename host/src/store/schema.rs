@@ -3,6 +3,8 @@
 use sqlx::SqliteConnection;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
+use crate::fault::{self, Fault};
+
 /// Number, name and text of each migration, oldest first. A list and not `sqlx::migrate!`, whose
 /// macros would build SQLite and sqlx a second time.
 pub(super) const SQLITE: &[(i64, &str, &str)] =
@@ -15,5 +17,6 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), sql
         let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
         Migration::new(*number, (*name).into(), MigrationType::Simple, sql, false)
     };
-    Migrator::with_migrations(SQLITE.iter().map(migration).collect()).run(connection).await
+    let migrator = Migrator::with_migrations(SQLITE.iter().map(migration).collect());
+    fault::during(Fault::Migration, migrator.run(connection)).await
 }

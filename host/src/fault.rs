@@ -18,7 +18,7 @@ use std::{
 /// Where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A batch has done the first of its parts.
+    /// A batch of several has done the first of its parts.
     InBatch,
     /// A batch has done all of its parts.
     BeforeCommit,

@@ -25,7 +25,7 @@ const PLACES: [(Fault, u32, By); 14] = [
     (Fault::BeforeCommit, 1, By::Load),
     (Fault::BeforeCommit, 60, By::Load),
     (Fault::InBatch, 1, By::Load),
-    (Fault::InBatch, 60, By::Load),
+    (Fault::InBatch, 5, By::Load),
     (Fault::Committing, 1, By::Load),
     (Fault::Committing, 4, By::Load),
     (Fault::AfterCommit, 1, By::Load),

@@ -356,7 +356,10 @@ async fn phases(
         }
     }
 
-    fault::point(Fault::InBatch);
+    // One by itself has no parts.
+    if verbs.len() > 1 {
+        fault::point(Fault::InBatch);
+    }
 
     // A repair ends a hold, and what was recorded under the hold before a seizure is not lost for
     // having come together with it.

@@ -23,14 +23,14 @@ enum By {
 /// The first time is mostly while it starts.
 const PLACES: [(Fault, u32, By); 14] = [
     (Fault::BeforeCommit, 1, By::Load),
-    (Fault::BeforeCommit, 60, By::Load),
+    (Fault::BeforeCommit, 40, By::Load),
     (Fault::InBatch, 1, By::Load),
     (Fault::InBatch, 5, By::Load),
     (Fault::Committing, 1, By::Load),
-    (Fault::Committing, 4, By::Load),
+    (Fault::Committing, 2, By::Load),
     (Fault::AfterCommit, 1, By::Load),
     (Fault::AfterCommit, 2, By::Load),
-    (Fault::AfterCommit, 100, By::Load),
+    (Fault::AfterCommit, 50, By::Load),
     (Fault::Checkpoint, 1, By::Load),
     (Fault::Checkpoint, 2, By::Load),
     (Fault::Seized, 1, By::Retry("seized")),

@@ -73,6 +73,6 @@ fn mount(arguments: &[&str], at: &Path) -> Result<(), String> {
     let output = Command::new("mount").args(arguments).arg(at).output().map_err(|error| error.to_string())?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("?").to_owned()),
     }
 }

@@ -178,11 +178,11 @@ async fn restart_begins_from_nothing_with_the_payload_that_is_given() {
         assert_eq!((done.status, &done.json()["newRunId"]), (200, &json!("e:run:1")), "{}", done.text);
         let over = host.get("/api/v1/executions/e/wait").await.json();
         assert_eq!((&over["status"], &over["payload"]["items"]), (&json!("failed"), &json!(2)));
-        // `null` is a payload.
+        // So does it where it is `null`.
         let done = host.post(&path, r#"{"payload":null,"triggeredBy":"ann"}"#).await;
         assert_eq!((done.status, &done.json()["newRunNumber"]), (200, &json!(2)), "{}", done.text);
         let over = host.get("/api/v1/executions/e/wait").await.json();
-        assert_eq!((&over["status"], &over["payload"]), (&json!("completed"), &json!(null)));
+        assert_eq!((&over["status"], &over["payload"]["items"]), (&json!("failed"), &json!(2)));
 
         let runs = host.get(&format!("{prefix}/executions/e/runs")).await.json();
         let shown =
@@ -190,7 +190,7 @@ async fn restart_begins_from_nothing_with_the_payload_that_is_given() {
         assert_eq!(shown("runIndex"), [0, 1, 2]);
         assert_eq!(shown("trigger"), ["initial", "restart", "restart"]);
         assert_eq!(shown("triggeredBy"), [json!(null), json!(null), json!("ann")]);
-        assert_eq!(shown("status"), ["failed", "failed", "completed"]);
+        assert_eq!(shown("status"), ["failed", "failed", "failed"]);
         assert_eq!(names(&detail(&host, "?runId=e:run:0").await), "reserve completed, charge dead");
     }
 }

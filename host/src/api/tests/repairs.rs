@@ -75,7 +75,7 @@ async fn retry_step_tries_a_dead_step_again_in_its_run() {
             json!({
                 "newTaskId": "e:run:0:step:charge:attempt:2", "runId": "e:run:0", "stepName": "charge",
                 "attempt": 2, "dryRun": dry_run, "wouldRun": ["charge"], "wouldKeep": ["reserve"],
-                "wouldRepeat": [],
+                "wouldRepeat": [], "wouldSetAside": [],
             })
         };
         let dry = host.post(&format!("{path}?dryRun=true"), body).await;
@@ -136,7 +136,7 @@ async fn resolve_puts_an_outcome_in_by_hand() {
             200,
             json!({
                 "runId": "e:run:0", "stepName": "charge", "dryRun": false, "wouldRun": [],
-                "wouldKeep": ["charge", "reserve"], "wouldRepeat": [],
+                "wouldKeep": ["charge", "reserve"], "wouldRepeat": [], "wouldSetAside": [],
             })
         )
     );
@@ -166,7 +166,7 @@ async fn restart_begins_from_nothing_with_the_payload_that_is_given() {
                 200,
                 json!({
                     "newRunId": "e:run:1", "newRunNumber": 1, "moduleVersion": 1, "dryRun": true,
-                    "wouldRun": ["charge"], "wouldKeep": [], "wouldRepeat": ["reserve"],
+                    "wouldRun": ["charge"], "wouldKeep": [], "wouldRepeat": ["reserve"], "wouldSetAside": [],
                 })
             )
         );
@@ -218,7 +218,7 @@ async fn rerun_keeps_what_is_not_named_and_says_what_may_be_stale() {
                         "preservedStep": "charge", "possiblyDependsOn": ["reserve"], "basis": "input",
                         "inputFrom": ["reserve"],
                     }],
-                    "dryRun": true, "wouldRun": [], "wouldKeep": ["charge"], "wouldRepeat": ["reserve"],
+                    "dryRun": true, "wouldRun": [], "wouldKeep": ["charge"], "wouldRepeat": ["reserve"], "wouldSetAside": [],
                 })
             )
         );

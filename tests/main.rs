@@ -2,6 +2,7 @@
 //!
 //! | folder | claims |
 //! |---|---|
+//! | `admin_race` | that admins who race each other break nothing |
 //! | `api` | every sentence of the HTTP contract, by resource |
 //! | `engine` | what happens to a run: steps, retries, deadlines, waits, replays |
 //! | `crash` | what survives `kill -9`, and how the host stops |
@@ -13,6 +14,7 @@
 
 mod harness;
 
+mod admin_race;
 mod api;
 mod crash;
 mod engine;

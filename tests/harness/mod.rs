@@ -1,5 +1,6 @@
 //! What the tests stand on: the real binary, HTTP, built guests, waiting for conditions.
 
+pub mod campaign;
 pub mod client;
 pub mod guests;
 pub mod script;

@@ -309,7 +309,7 @@ impl Session {
     fn wait(&self, wait: Wait) {
         let mut state = self.0.borrow_mut();
         let next_event = state.events_to_come.front().map(|event| event.received_at);
-        let moments = [wait.until(), state.run.facts().deadline, next_event];
+        let moments = [wait.until(), state.run.deadline(), next_event];
         match moments.into_iter().flatten().min() {
             Some(moment) => {
                 state.clock = state.clock.max(moment);

@@ -128,13 +128,7 @@ impl BulkPlan {
     pub fn next(&self, progress: &BulkProgress, budget: u64) -> BulkNext {
         let canary = u64::from(self.canary);
         let ended = progress.completed + progress.failed;
-        // One failure among few says little: the share counts once the canaries are through, or
-        // nothing is left that could make it smaller.
-        let telling = ended >= canary.max(1) || progress.pending == 0;
-        if telling
-            && progress.failed * 100 > ended * u64::from(self.failed_max_percent)
-            && progress.pending > 0
-        {
+        if progress.pending > 0 && self.too_many_failed(progress) {
             return BulkNext::Stop;
         }
         if progress.pending == 0 {
@@ -150,4 +144,18 @@ impl BulkPlan {
             more => BulkNext::Repair(more),
         }
     }
+
+    /// One failure among few says little. So the share is that of all canaries while not all of
+    /// them have come to an end (more may fail, not less), and of [`TELLING_MIN`] without any.
+    fn too_many_failed(&self, progress: &BulkProgress) -> bool {
+        let few = match u64::from(self.canary) {
+            0 => TELLING_MIN,
+            canary => canary,
+        };
+        let of = (progress.completed + progress.failed).max(few.min(progress.total()));
+        progress.failed * 100 > of * u64::from(self.failed_max_percent)
+    }
 }
+
+/// Without canaries: so many outcomes tell something.
+const TELLING_MIN: u64 = 10;

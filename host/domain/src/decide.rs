@@ -10,15 +10,20 @@
 //! | a step | start it | it was cut off: next attempt | wait, then next attempt | answer |
 //! | a sleep, a wait | start it | wait, or end it | – | answer |
 //! | another call than recorded | – | diverged | diverged | diverged |
+//!
+//! Where the journal has nothing, the call may be one that was kept or set aside
+//! ([`Run::aside`]): if it is the same, it is adopted ([`Record::StepAdopted`]), and what follows
+//! is as if it had always stood there.
+
+mod step;
 
 use crate::{
     EventName, Failure, FailureKind, Json, Run, Timestamp,
-    journal::{Record, StepStarted},
+    journal::Record,
     leg::Place,
     pause::Hold,
-    retry::Seed,
-    run::{Call, Step, StepState, Wait, wait_timed_out},
-    step::{AttemptFailure, AttemptOutcome, Interruption, StepInput, StepKind, StepOptions, TimeoutScope},
+    run::{Call, Step, Wait, wait_timed_out},
+    step::{AttemptOutcome, StepInput, StepKind, StepOptions},
 };
 
 /// All that can move a run.
@@ -161,13 +166,16 @@ impl Run {
     }
 
     fn out_of_time(&self, deadline: Timestamp, now: Timestamp) -> Decision {
-        let allowed_ms = deadline.ms_since(self.facts().created_at);
-        let mut failure = Failure::new(
-            FailureKind::TimedOut,
-            format!(
-                "the execution was not over {allowed_ms} ms after its start, which is the timeout of its task"
-            ),
-        );
+        let mut message = match self.facts().time_ms() {
+            Some(ms) => {
+                format!("the execution was not over within {ms} ms, which is the timeout of its task")
+            }
+            None => "the execution was not over within the timeout of its task".to_owned(),
+        };
+        if self.facts().deadline != Some(deadline) {
+            message.push_str(" (counted from its last repair, and without the time that it was paused)");
+        }
+        let mut failure = Failure::new(FailureKind::TimedOut, message);
         if let Some(step) = self.steps().last().filter(|step| step.ended_at.is_none()) {
             failure.message =
                 format!("{}; it stood at {} \"{}\"", failure.message, step.call.kind(), step.key);
@@ -186,7 +194,7 @@ impl Run {
         &self,
         place: &Place,
         kind: StepKind,
-        is_same: impl Fn(&Call) -> bool,
+        is_same: impl Fn(&Step) -> bool,
         now: Timestamp,
     ) -> Result<Option<(&Step, Vec<Record>)>, Box<Decision>> {
         let Some(step) = self.steps().get(place.index as usize) else {
@@ -201,10 +209,9 @@ impl Run {
                 );
                 return Err(Box::new(Decision::fails(failure, now)));
             }
-            let mut aside = self.aside().iter();
-            let same = aside.find(|step| step.key == place.key).filter(|step| is_same(&step.call));
-            let adopted = Record::StepAdopted { key: place.key.clone(), at: now };
-            return Ok(same.map(|step| (step, vec![adopted])));
+            let same = self.aside().get(&place.key).filter(|step| is_same(step));
+            let adopted = || vec![Record::StepAdopted { key: place.key.clone(), at: now }];
+            return Ok(same.map(|step| (step, adopted())));
         };
         if step.key != place.key || step.call.kind() != kind {
             let got = format!("{kind} \"{}\"", place.key);
@@ -232,244 +239,22 @@ impl Run {
         )
     }
 
-    fn step_called(
-        &self,
-        place: &Place,
-        function: &str,
-        input: &StepInput,
-        options: &StepOptions,
-        hold: Option<&Hold>,
-        now: Timestamp,
-    ) -> Decision {
-        if let Err(error) = options.check() {
-            let message = format!("step \"{}\": {error}", place.key);
-            return Decision::reply(Reply::Refused(Failure::new(FailureKind::Misuse, message)));
-        }
-        let is_same = |call: &Call| match call {
-            Call::Step { function: recorded, input: hash, .. } => recorded == function && *hash == input.hash,
+    fn sleeps(&self, place: &Place, until: Until, now: Timestamp) -> Decision {
+        let ends_then = |start: Timestamp| match until {
+            Until::After(ms) => start.plus_ms(ms),
+            Until::At(at) => at.min(Timestamp::MAX),
+        };
+        let is_same = |step: &Step| match step.call {
+            Call::Sleep { until } => until == ends_then(step.started_at),
             _ => false,
         };
-        let (step, mut records) = match self.recorded(place, StepKind::Step, is_same, now) {
-            Ok(Some(found)) => found,
-            Ok(None) => return self.start_step(place, function, input, options, hold, now),
-            Err(stop) => return *stop,
-        };
-        let Call::Step { function: recorded_function, input: recorded_input, deadline, .. } = &step.call
-        else {
-            return self.diverged(place.index, "another kind of call", now);
-        };
-        if recorded_function != function {
-            return self.diverged(place.index, &format!("a call of the function \"{function}\""), now);
-        }
-        if *recorded_input != input.hash {
-            return self.diverged(place.index, "the same step with another input", now);
-        }
-        if let (Some(outcome), Some(at)) = (step.outcome(), step.ended_at) {
-            return Decision::eventually(records, Reply::Recorded { outcome, at });
-        }
-
-        let last = step.attempts.last().map_or(0, |attempt| attempt.number);
-        let mut crashes = step.crashes_in_a_row();
-        match step.state {
-            StepState::RetryAt(at) if now < at => {
-                let wait = Wait::Retry { step: step.key.clone(), attempt: last + 1, at };
-                return Decision::eventually(records, Reply::Wait(wait));
-            }
-            StepState::RetryAt(_) => {}
-            // Nobody calls a step while an attempt of it is under way: this is a replay, and the
-            // host that ran the attempt is gone.
-            _ => {
-                crashes += 1;
-                let cause = Interruption::Crashed;
-                records.push(Record::AttemptInterrupted { step: place.index, attempt: last, cause, at: now });
-            }
-        }
-        if let Some(failure) = self.given_up(step, crashes, *deadline, now) {
-            let failure = failure.of_step(step.key.clone(), last);
-            let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
-            records.push(Record::StepDied { step: place.index, failure, at: now });
-            return Decision::now(records, reply);
-        }
-        if let Some(hold) = hold {
-            return self.held_at(place, hold, records, now);
-        }
-        let attempt = last + 1;
-        let options = options.overridden(&step.overrides);
-        let anew = if step.begins_anew() { step_deadline(&options, now) } else { None };
-        let deadline = self.attempt_deadline(&options, anew.or(*deadline), now);
-        records.push(Record::AttemptStarted {
-            step: place.index,
-            attempt,
-            at: now,
-            deadline,
-            step_deadline: anew,
-        });
-        Decision::eventually(records, Reply::Go { attempt, deadline })
-    }
-
-    /// Why a step between two attempts gets no further one.
-    fn given_up(
-        &self,
-        step: &Step,
-        crashes: u32,
-        deadline: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Option<Failure> {
-        if crashes >= self.policy().crashes_max {
-            return Some(Failure::new(
-                FailureKind::HostCrashed,
-                format!(
-                    "the host died {crashes} times in a row while an attempt of step \"{}\" was under way, \
-                     so the step was given up; find out why it takes the host down before retrying it",
-                    step.key
-                ),
-            ));
-        }
-        deadline.is_some_and(|deadline| now >= deadline).then(|| {
-            Failure::new(
-                FailureKind::TimedOut,
-                format!("step \"{}\" ran out of its time between two attempts", step.key),
-            )
-        })
-    }
-
-    /// A pause rule keeps the next attempt of the step at `place` from starting.
-    fn held_at(&self, place: &Place, hold: &Hold, mut records: Vec<Record>, now: Timestamp) -> Decision {
-        // How long a rule holds whole runs is known from the rule; since when one holds this step
-        // is known from here only.
-        if hold.by_step && self.held().is_none_or(|held| held.key != place.key) {
-            records.push(Record::StepHeld { key: place.key.clone(), at: now });
-        }
-        let wait = Wait::Pause { rule: hold.rule.clone(), step: Some(place.key.clone()), until: hold.until };
-        Decision::eventually(records, Reply::Wait(wait))
-    }
-
-    fn start_step(
-        &self,
-        place: &Place,
-        function: &str,
-        input: &StepInput,
-        options: &StepOptions,
-        hold: Option<&Hold>,
-        now: Timestamp,
-    ) -> Decision {
-        if let Some(hold) = hold {
-            return self.held_at(place, hold, Vec::new(), now);
-        }
-        let step_deadline = step_deadline(options, now);
-        let deadline = self.attempt_deadline(options, step_deadline, now);
-        let start = StepStarted {
-            key: place.key.clone(),
-            function: function.to_owned(),
-            input: input.hash.clone(),
-            parts: input.parts.clone(),
-            at: now,
-            deadline,
-            step_deadline,
-        };
-        Decision::eventually(vec![Record::StepStarted(start)], Reply::Go { attempt: 1, deadline })
-    }
-
-    /// When an attempt that starts at `now` is interrupted.
-    fn attempt_deadline(
-        &self,
-        options: &StepOptions,
-        step_deadline: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Timestamp {
-        step_deadline.unwrap_or_else(|| {
-            let per_attempt = match options.timeout_scope {
-                TimeoutScope::PerAttempt => options.timeout_ms,
-                TimeoutScope::AllAttempts => None,
-            };
-            now.plus_ms(per_attempt.unwrap_or(self.policy().attempt_timeout_ms))
-        })
-    }
-
-    fn attempt_ended(
-        &self,
-        place: &Place,
-        attempt: u32,
-        outcome: AttemptOutcome,
-        options: &StepOptions,
-        now: Timestamp,
-    ) -> Decision {
-        let index = place.index;
-        let Some(step) = self.steps().get(index as usize) else {
-            return Decision::reply(Reply::Leave);
-        };
-        match outcome {
-            AttemptOutcome::Completed(result) => {
-                let reply = Reply::Recorded { outcome: Ok(result.clone()), at: now };
-                Decision::now(vec![Record::StepCompleted { step: index, attempt, result, at: now }], reply)
-            }
-            AttemptOutcome::Interrupted => {
-                let cause = Interruption::Stopped;
-                let record = Record::AttemptInterrupted { step: index, attempt, cause, at: now };
-                Decision::now(vec![record], Reply::Leave)
-            }
-            AttemptOutcome::Failed(failure) => {
-                let options = options.overridden(&step.overrides);
-                let next = self.after_failure(step, attempt, &failure, &options, now);
-                let mut failure = failure.into_failure(step.key.clone(), attempt);
-                let (retry_at, reply) = match next {
-                    Next::RetryAt(at) => {
-                        let wait = Wait::Retry { step: step.key.clone(), attempt: attempt + 1, at };
-                        (Some(at), Reply::Wait(wait))
-                    }
-                    Next::Dead(kind, remark) => {
-                        failure.kind = kind;
-                        failure.message.push_str(&remark);
-                        (None, Reply::Recorded { outcome: Err(failure.clone()), at: now })
-                    }
-                };
-                let record = Record::AttemptFailed { step: index, attempt, failure, at: now, retry_at };
-                Decision::now(vec![record], reply)
-            }
-        }
-    }
-
-    fn after_failure(
-        &self,
-        step: &Step,
-        attempt: u32,
-        failure: &AttemptFailure,
-        options: &StepOptions,
-        now: Timestamp,
-    ) -> Next {
-        if failure.kind == FailureKind::TimedOut || !failure.retryable {
-            return Next::Dead(failure.kind, String::new());
-        }
-        let seed = Seed::of(&self.facts().run, &step.key, attempt);
-        let tried = step.tries();
-        let Some(by_policy) = options.retry.next_at(tried, seed, now) else {
-            return match tried {
-                0 | 1 => Next::Dead(failure.kind, String::new()),
-                _ => Next::Dead(FailureKind::Exhausted, format!(" (the last of {tried} attempts)")),
-            };
-        };
-        let at = failure.retry_after_ms.map_or(by_policy, |ms| now.plus_ms(ms));
-        match &step.call {
-            Call::Step { deadline: Some(deadline), .. } if at >= *deadline => Next::Dead(
-                FailureKind::TimedOut,
-                " (the next attempt would have come after the step's timeout)".to_owned(),
-            ),
-            _ => Next::RetryAt(at),
-        }
-    }
-
-    fn sleeps(&self, place: &Place, until: Until, now: Timestamp) -> Decision {
-        let is_same = |call: &Call| matches!(call, Call::Sleep { .. });
         let found = match self.recorded(place, StepKind::Sleep, is_same, now) {
             Ok(found) => found,
             Err(stop) => return *stop,
         };
         let answer = |at| Reply::Recorded { outcome: Ok(Json::null()), at };
         let Some((step, mut records)) = found else {
-            let until = match until {
-                Until::After(ms) => now.plus_ms(ms),
-                Until::At(at) => at.min(Timestamp::MAX),
-            };
+            let until = ends_then(now);
             let start = Record::SleepStarted { key: place.key.clone(), until, at: now };
             if until <= now {
                 let end = Record::SleepEnded { step: place.index, at: now };
@@ -502,8 +287,8 @@ impl Run {
         timeout_ms: Option<u64>,
         now: Timestamp,
     ) -> Decision {
-        let is_same =
-            |call: &Call| matches!(call, Call::WaitForEvent { event: recorded, .. } if recorded == event);
+        // With another timeout too: the event that it consumed will not come again.
+        let is_same = |step: &Step| matches!(&step.call, Call::WaitForEvent { event: recorded, .. } if recorded == event);
         let found = match self.recorded(place, StepKind::WaitForEvent, is_same, now) {
             Ok(found) => found,
             Err(stop) => return *stop,
@@ -544,7 +329,8 @@ impl Run {
     }
 
     fn captures(&self, place: &Place, value: &Json, now: Timestamp) -> Decision {
-        let is_same = |call: &Call| matches!(call, Call::Capture);
+        // Whatever value it brings: a capture is there for values that differ each time.
+        let is_same = |step: &Step| matches!(step.call, Call::Capture);
         match self.recorded(place, StepKind::Capture, is_same, now) {
             Err(stop) => *stop,
             Ok(Some((step, records))) => match (step.outcome(), step.ended_at) {
@@ -581,19 +367,4 @@ impl Run {
             _ => Failure::new(FailureKind::Error, said.message).with_details(said.details),
         }
     }
-}
-
-/// When a step's time is up over all its attempts, the first of which starts at `now`.
-fn step_deadline(options: &StepOptions, now: Timestamp) -> Option<Timestamp> {
-    match options.timeout_scope {
-        TimeoutScope::AllAttempts => options.timeout_ms.map(|ms| now.plus_ms(ms)),
-        TimeoutScope::PerAttempt => None,
-    }
-}
-
-/// What comes after a failed attempt.
-enum Next {
-    RetryAt(Timestamp),
-    /// With what to add to the attempt's own message.
-    Dead(FailureKind, String),
 }

@@ -4,6 +4,8 @@
 //! of an earlier result as well is evidence that the one was made of the other. What a handler
 //! computes from a result (a sum, a formatted text) leaves no such trace.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -22,49 +24,62 @@ const KEPT_MAX: usize = 12;
 const BYTES_MAX: usize = 64 << 10;
 const DEPTH_MAX: usize = 4;
 const NODES_MAX: usize = 256;
+/// Characters of a text, or digits of a number, that chance does not make twice.
+const TELLING_MIN: usize = 4;
 
 /// The parts of an input that are telling, in the order in which they stand in it.
 pub fn parts_of_input(input: &Json) -> Vec<PartHash> {
-    let mut parts = telling_parts(input);
-    parts.truncate(KEPT_MAX);
-    parts
+    telling_parts(input, KEPT_MAX)
 }
 
 /// The parts of a result that an input may have been made of.
 pub fn parts_of_result(result: &Json) -> Vec<PartHash> {
-    telling_parts(result)
+    telling_parts(result, NODES_MAX)
 }
 
-fn telling_parts(value: &Json) -> Vec<PartHash> {
-    let mut parts = Vec::new();
-    if value.len_bytes() <= BYTES_MAX
+fn telling_parts(value: &Json, wanted: usize) -> Vec<PartHash> {
+    let mut found = Found { wanted, nodes_left: NODES_MAX, parts: Vec::new(), seen: HashSet::new() };
+    // A short text has nothing telling in it, a long one is not worth its parsing.
+    if (TELLING_MIN..=BYTES_MAX).contains(&value.len_bytes())
         && let Some(value) = value.to_value()
     {
-        let mut nodes = 0;
-        collect(&value, 0, &mut nodes, &mut parts);
+        found.look_into(&value, 0);
     }
-    parts
+    found.parts
 }
 
-fn collect(value: &serde_json::Value, depth: usize, nodes: &mut usize, parts: &mut Vec<PartHash>) {
-    *nodes += 1;
-    if depth > DEPTH_MAX || *nodes > NODES_MAX {
-        return;
+struct Found {
+    wanted: usize,
+    nodes_left: usize,
+    parts: Vec<PartHash>,
+    seen: HashSet<PartHash>,
+}
+
+impl Found {
+    fn look_into(&mut self, value: &serde_json::Value, depth: usize) {
+        if depth > DEPTH_MAX || self.is_enough() {
+            return;
+        }
+        self.nodes_left -= 1;
+        if is_telling(value) {
+            let part = PartHash(hex(&sha256(value.to_string().as_bytes())[..6]));
+            if self.seen.insert(part.clone()) {
+                self.parts.push(part);
+            }
+        }
+        let enough = |inside: &serde_json::Value| {
+            self.look_into(inside, depth + 1);
+            self.is_enough()
+        };
+        match value {
+            serde_json::Value::Array(items) => items.iter().any(enough),
+            serde_json::Value::Object(fields) => fields.values().any(enough),
+            _ => false,
+        };
     }
-    if is_telling(value) {
-        let part = PartHash(hex(&sha256(value.to_string().as_bytes())[..6]));
-        if !parts.contains(&part) {
-            parts.push(part);
-        }
-    }
-    match value {
-        serde_json::Value::Array(items) => {
-            items.iter().for_each(|item| collect(item, depth + 1, nodes, parts));
-        }
-        serde_json::Value::Object(fields) => {
-            fields.values().for_each(|field| collect(field, depth + 1, nodes, parts));
-        }
-        _ => {}
+
+    fn is_enough(&self) -> bool {
+        self.nodes_left == 0 || self.parts.len() >= self.wanted
     }
 }
 
@@ -72,8 +87,8 @@ fn collect(value: &serde_json::Value, depth: usize, nodes: &mut usize, parts: &m
 fn is_telling(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Null | serde_json::Value::Bool(_) => false,
-        serde_json::Value::Number(number) => number.to_string().len() >= 4,
-        serde_json::Value::String(text) => text.chars().count() >= 4,
+        serde_json::Value::Number(number) => number.to_string().len() >= TELLING_MIN,
+        serde_json::Value::String(text) => text.chars().nth(TELLING_MIN - 1).is_some(),
         serde_json::Value::Array(items) => items.iter().any(is_telling),
         serde_json::Value::Object(fields) => fields.values().any(is_telling),
     }

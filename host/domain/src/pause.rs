@@ -4,10 +4,12 @@
 //! runs: none is taken up, and one under way stops at its next step. One with a pattern holds the
 //! steps whose name or key matches it, and nothing else.
 
-use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use crate::{ExecutionId, IdError, StepKey, TaskName, Timestamp};
+use crate::{
+    ExecutionId, IdError, StepKey, TaskName, Timestamp,
+    glob::{Glob, GlobError},
+};
 
 /// The name of a rule, given by the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,28 +48,20 @@ pub struct PauseScope {
     pub step: Option<StepPattern>,
 }
 
-/// A glob over step names: `*`, `?`, `[ab]`, `{a,b}`.
-#[derive(Clone, Debug)]
+/// A glob over step names and keys; [`crate::glob`] says what it can.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepPattern {
     text: String,
-    matcher: GlobMatcher,
+    glob: Glob,
 }
-
-impl PartialEq for StepPattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for StepPattern {}
 
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     #[error("a step pattern has 1 to 200 characters, this one has {0}")]
     Length(usize),
-    #[error("{0}")]
-    Glob(String),
+    #[error(transparent)]
+    Glob(#[from] GlobError),
 }
 
 impl StepPattern {
@@ -76,8 +70,7 @@ impl StepPattern {
         if !(1..=200).contains(&chars) {
             return Err(PatternError::Length(chars));
         }
-        let glob = Glob::new(text).map_err(|error| PatternError::Glob(error.to_string()))?;
-        Ok(StepPattern { text: text.to_owned(), matcher: glob.compile_matcher() })
+        Ok(StepPattern { text: text.to_owned(), glob: Glob::parse(text)? })
     }
 
     pub fn as_str(&self) -> &str {
@@ -86,7 +79,7 @@ impl StepPattern {
 
     /// By its key (`charge#2`) or by its name (`charge`).
     pub fn matches(&self, step: &StepKey) -> bool {
-        self.matcher.is_match(step.as_str()) || self.matcher.is_match(step.name())
+        self.glob.matches(step.name()) || self.glob.matches(step.as_str())
     }
 }
 

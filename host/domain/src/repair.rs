@@ -8,9 +8,10 @@
 //! | rerun | is ended, a new one begins | stay, but for the named ones |
 //!
 //! What is kept answers a call of its key, function and input; called with another input it runs
-//! again ([`Step::replaced`] shows what it was).
+//! again ([`Step::replaced`] shows what it was). A retried step, and what had no outcome yet when
+//! it was set aside, begins anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
     Failure, Json, Run, RunId, StepKey, Timestamp,
@@ -101,12 +102,18 @@ pub struct RerunPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stale {
     pub step: StepKey,
-    /// The steps that run again and had been called before it.
+    /// The steps that run again and had been called before it; the first [`NAMED_MAX`] of them.
     pub after: Vec<StepKey>,
-    /// Those of them whose results, or what was made of them, stand in its input.
+    /// Those of them whose results, or what was made of them, stand in its input; at most
+    /// [`NAMED_MAX`].
     pub by_input: Vec<StepKey>,
 }
 
+/// So many causes are named for one stale step: thousands for each of thousands would be an answer
+/// that nobody can read, nor a host hold.
+pub const NAMED_MAX: usize = 100;
+
+/// A dead step that is to have its attempts and its time once more.
 pub fn plan_retry(run: &Run, retry: &RetryStep, now: Timestamp) -> Result<Amendment, RepairError> {
     let step = dead(run, &retry.step)?;
     let record = Record::StepRetryAsked {
@@ -134,7 +141,7 @@ pub fn plan_resolve(
     let last = step.attempts.last().map_or(0, |last| last.number);
     let outcome = outcome.map_err(|failure| failure.of_step(step.key.clone(), last));
     let mut effects = standing(run);
-    effects.kept.push(step.key.clone());
+    effects.kept.insert(0, step.key.clone());
     let record = Record::StepResolved { key: step.key.clone(), outcome, by, at: now };
     Ok(Amendment { record, attempt: None, effects })
 }
@@ -183,23 +190,20 @@ pub fn plan_restart(run: &Run, by: Option<&str>, now: Timestamp) -> Replacement 
 
 /// A new run that keeps what is completed, but for the named steps.
 pub fn plan_rerun(run: &Run, rerun: &Rerun, now: Timestamp) -> Result<RerunPlan, RepairError> {
-    let unknown: Vec<StepKey> = rerun
-        .steps
-        .iter()
-        .chain(&rerun.preserve)
-        .filter(|key| run.step(key).is_none())
-        .cloned()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+    let known: HashSet<&StepKey> = all(run).map(|step| &step.key).collect();
+    let unknown: BTreeSet<&StepKey> =
+        rerun.steps.iter().chain(&rerun.preserve).filter(|key| !known.contains(key)).collect();
     if !unknown.is_empty() {
-        return Err(RepairError::UnknownSteps { run: run.facts().run.clone(), steps: unknown });
+        let steps = unknown.into_iter().cloned().collect();
+        return Err(RepairError::UnknownSteps { run: run.facts().run.clone(), steps });
     }
+    let (wanted, preserved): (HashSet<&StepKey>, HashSet<&StepKey>) =
+        (rerun.steps.iter().collect(), rerun.preserve.iter().collect());
     let (mut effects, mut records) = (Effects::default(), Vec::new());
     let mut effective = Vec::new();
     for step in all(run) {
         let completed = step.status() == StepStatus::Completed;
-        let named = rerun.steps.contains(&step.key) && !(completed && rerun.preserve.contains(&step.key));
+        let named = wanted.contains(&step.key) && !(completed && preserved.contains(&step.key));
         if named || step.status() == StepStatus::Dead {
             effective.push(step.key.clone());
         }
@@ -207,9 +211,7 @@ pub fn plan_rerun(run: &Run, rerun: &Rerun, now: Timestamp) -> Result<RerunPlan,
             (true, true) => effects.repeated.push(step.key.clone()),
             (true, false) => {
                 effects.kept.push(step.key.clone());
-                let mut kept = step.clone();
-                kept.kept_from.get_or_insert_with(|| run.facts().run.clone());
-                records.push(Record::StepKept { step: Box::new(kept) });
+                records.push(Record::StepKept { step: Box::new(kept(step, run)) });
             }
             (false, _) => effects.runs.push(step.key.clone()),
         }
@@ -219,45 +221,64 @@ pub fn plan_rerun(run: &Run, rerun: &Rerun, now: Timestamp) -> Result<RerunPlan,
     Ok(RerunPlan { replacement: Replacement { end, records, effects }, effective, stale })
 }
 
+/// `step` as the next run has it.
+fn kept(step: &Step, run: &Run) -> Step {
+    let mut kept = step.clone();
+    kept.kept_from.get_or_insert_with(|| run.facts().run.clone());
+    // What it stood in for was so in its own run.
+    kept.replaced = None;
+    kept
+}
+
 fn end(run: &Run, by: Option<&str>, now: Timestamp) -> Option<Record> {
     run.end().is_none().then(|| Record::RunCancelled { by: by.map(str::to_owned), at: now })
 }
 
 /// Which of the kept steps may not be what the new results would have led to.
 fn stale(run: &Run, effective: &[StepKey], kept: &[StepKey]) -> Vec<Stale> {
-    // For each part of a result that may change: the steps that run again which it comes from.
-    let mut sources: Vec<(PartHash, Vec<StepKey>)> = Vec::new();
+    let (effective, kept): (HashSet<&StepKey>, HashSet<&StepKey>) =
+        (effective.iter().collect(), kept.iter().collect());
+    let mut sources = Sources::default();
     let mut after: Vec<StepKey> = Vec::new();
     let mut stale = Vec::new();
     for step in all(run) {
         if effective.contains(&step.key) {
-            note(&mut sources, step, &[step.key.clone()]);
-            after.push(step.key.clone());
+            sources.note(step, std::slice::from_ref(&step.key));
+            if after.len() < NAMED_MAX {
+                after.push(step.key.clone());
+            }
         }
+        // A sleep has no result that could be another one.
         if after.is_empty() || !kept.contains(&step.key) || step.call.kind() == StepKind::Sleep {
             continue;
         }
-        let mut by_input: Vec<StepKey> = match &step.call {
-            Call::Step { parts, .. } => sources
-                .iter()
-                .filter(|(part, _)| parts.contains(part))
-                .flat_map(|(_, from)| from.iter().cloned())
-                .collect(),
-            _ => Vec::new(),
-        };
-        by_input.sort();
-        by_input.dedup();
-        if !by_input.is_empty() {
-            // With another input it will run again, and what was made of its result may change too.
-            note(&mut sources, step, &by_input);
-        }
+        let by_input = sources.of_input(step);
+        // With another input it will run again, and what was made of its result may change too.
+        sources.note(step, &by_input);
         stale.push(Stale { step: step.key.clone(), after: after.clone(), by_input });
     }
     stale
 }
 
-fn note(sources: &mut Vec<(PartHash, Vec<StepKey>)>, step: &Step, from: &[StepKey]) {
-    if let StepState::Completed(result) = &step.state {
-        sources.extend(lineage::parts_of_result(result).into_iter().map(|part| (part, from.to_vec())));
+/// For each part of a result that may change: the steps that run again which it comes from.
+#[derive(Default)]
+struct Sources(HashMap<PartHash, BTreeSet<StepKey>>);
+
+impl Sources {
+    /// The result of `step` comes from the steps `from`.
+    fn note(&mut self, step: &Step, from: &[StepKey]) {
+        let StepState::Completed(result) = &step.state else { return };
+        if from.is_empty() {
+            return;
+        }
+        for part in lineage::parts_of_result(result) {
+            self.0.entry(part).or_default().extend(from.iter().cloned());
+        }
+    }
+
+    fn of_input(&self, step: &Step) -> Vec<StepKey> {
+        let Call::Step { parts, .. } = &step.call else { return Vec::new() };
+        let found: BTreeSet<&StepKey> = parts.iter().filter_map(|part| self.0.get(part)).flatten().collect();
+        found.into_iter().take(NAMED_MAX).cloned().collect()
     }
 }

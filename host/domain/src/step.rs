@@ -63,6 +63,11 @@ impl Overrides {
     pub fn is_empty(&self) -> bool {
         *self == Overrides::default()
     }
+
+    /// Whether a step could be tried that way at all.
+    pub fn check(&self) -> Result<(), StepOptionsError> {
+        StepOptions::default().overridden(self).check()
+    }
 }
 
 /// How a step is tried.
@@ -119,16 +124,21 @@ impl InputHash {
     }
 }
 
-/// A step's input, as far as the journal knows it.
+/// A step's input, as far as decisions look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepInput {
     pub hash: InputHash,
-    pub parts: Vec<PartHash>,
+    text: Json,
 }
 
 impl StepInput {
     pub fn of(input: &Json) -> Self {
-        StepInput { hash: InputHash::of(input), parts: lineage::parts_of_input(input) }
+        StepInput { hash: InputHash::of(input), text: input.clone() }
+    }
+
+    /// What it is made of. Only a step's first start wants to know: a replay need not pay for it.
+    pub fn parts(&self) -> Vec<PartHash> {
+        lineage::parts_of_input(&self.text)
     }
 }
 

@@ -331,3 +331,75 @@ impl Step {
 fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
+
+/// A checker that never finds anything checks nothing.
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const CHARGE: [&str; 4] = ["start charge", "fail", "retry charge", "attempt 0 2"];
+
+    /// `start charge`, `attempt 0 2`, …: a record each.
+    fn read(words: &[&str]) -> Result<Journal, String> {
+        let bodies: Vec<String> = words.iter().map(|word| record(word).to_string()).collect();
+        Journal::read(&bodies)
+    }
+
+    fn record(text: &str) -> Value {
+        let words: Vec<&str> = text.split(' ').collect();
+        let number = |n: usize| words[n].parse::<u64>().unwrap();
+        match words[0] {
+            "start" => json!({ "step_started": { "key": words[1], "at": 1 } }),
+            "attempt" => json!({ "attempt_started": { "step": number(1), "attempt": number(2), "at": 1 } }),
+            "done" => {
+                json!({ "step_completed": { "step": number(1), "attempt": number(2), "result": 7, "at": 2 } })
+            }
+            "fail" => json!({ "attempt_failed": { "step": 0, "attempt": 1, "at": 2 } }),
+            "retry" => json!({ "step_retry_asked": { "key": words[1], "by": "ada", "at": 3 } }),
+            "adopt" => json!({ "step_adopted": { "key": words[1], "at": 4 } }),
+            "completed" => json!({ "run_completed": { "result": null, "at": 5 } }),
+            "failed" => json!({ "run_failed": { "at": 5 } }),
+            "cancelled" => json!({ "run_cancelled": { "at": 5 } }),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_journal_of_one_writer_is_read() {
+        let journal = read(&[&CHARGE[..], &["done 0 2", "start pack", "done 1 1", "completed"]].concat());
+        let journal = journal.unwrap();
+        assert_eq!((journal.status(), journal.steps.len(), journal.repairs.len()), ("completed", 2, 1));
+
+        let set_aside = ["start charge", "fail", "start pack", "retry charge"];
+        let goes_on = ["attempt 0 2", "done 0 2", "adopt pack", "attempt 1 2", "done 1 2"];
+        let journal = read(&[&set_aside[..], &goes_on].concat()).unwrap();
+        assert_eq!(journal.steps[1].attempts.len(), 2);
+
+        assert_eq!(read(&["start charge", "fail", "failed", "retry charge"]).unwrap().status(), "open");
+    }
+
+    #[test]
+    fn what_two_writers_leave_behind_is_refused() {
+        for wrong in [
+            // The first attempt ends after somebody has begun the second.
+            &["done 0 1"][..],
+            &["done 0 2", "done 0 2"],
+            &["done 0 2", "attempt 0 3"],
+            &["done 0 2", "retry charge"],
+            &["attempt 0 4"],
+            &["start pack"],
+            &["done 0 2", "start charge"],
+            &["completed"],
+            &["done 0 2", "completed", "start pack"],
+            &["done 0 2", "completed", "completed"],
+            &["cancelled", "retry charge"],
+            &["adopt pack"],
+            &["done 1 1"],
+        ] {
+            let words = [&CHARGE[..], wrong].concat();
+            assert!(read(&words).is_err(), "{words:?} was read");
+        }
+    }
+}

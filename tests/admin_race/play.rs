@@ -171,7 +171,7 @@ impl Player {
             let lost = done.iter().any(|deed| deed.status.is_none());
             self.deeds.extend(done);
             // What there is to await is exactly that: the next moment.
-            let ms = if lost { 20 } else { self.dice.below(12) };
+            let ms = if lost { 20 } else { self.dice.below(40) };
             tokio::time::sleep(Duration::from_millis(ms as u64)).await;
         }
         self.deeds
@@ -226,12 +226,12 @@ impl Player {
 
     fn kind(&mut self) -> Kind {
         const KINDS: [(Kind, usize); 12] = [
-            (Kind::RetryStep, 24),
-            (Kind::Resolve, 8),
-            (Kind::Restart, 7),
-            (Kind::Rerun, 11),
-            (Kind::Cancel, 6),
-            (Kind::Pause, 9),
+            (Kind::RetryStep, 26),
+            (Kind::Resolve, 10),
+            (Kind::Restart, 4),
+            (Kind::Rerun, 8),
+            (Kind::Cancel, 4),
+            (Kind::Pause, 8),
             (Kind::EndPause, 7),
             (Kind::Resume, 4),
             (Kind::DryRun, 5),
@@ -281,9 +281,10 @@ impl Player {
                 self.post(&format!("{path}/restart"), &with(more))
             }
             Kind::Rerun => {
+                let steps = self.steps(id).await;
                 let mut some = |sides| {
                     let n = self.dice.below(sides);
-                    (0..n).map(|_| *self.dice.pick(&STEPS)).collect::<Vec<_>>()
+                    (0..n).map(|_| self.any(&steps)).collect::<Vec<_>>()
                 };
                 let more = json!({ "rerunSteps": some(3), "preserveSteps": some(2) });
                 self.post(&format!("{path}/rerun"), &with(more))
@@ -308,11 +309,11 @@ impl Player {
                         json!({ "executionId": id, "stepPattern": *self.dice.pick(&["*", "p*", "charge"]) })
                     }
                     // Everything, so not for long.
-                    3 => json!({ "taskName": "scenario", "expiresAt": in_ms(50 + self.dice.below(150)) }),
+                    3 => json!({ "taskName": "scenario", "expiresAt": in_ms(30 + self.dice.below(100)) }),
                     _ => json!({ "executionId": id }),
                 };
                 if self.dice.one_in(2) && scope.get("expiresAt").is_none() {
-                    scope["expiresAt"] = in_ms(20 + self.dice.below(600));
+                    scope["expiresAt"] = in_ms(20 + self.dice.below(300));
                 }
                 self.post(&format!("{admin}/pause"), &with(scope))
             }
@@ -358,21 +359,37 @@ impl Player {
 
     /// Mostly a step that is dead as far as can be seen; sometimes any.
     async fn dead_or_any(&mut self, id: &str) -> String {
-        if !self.dice.one_in(4) {
-            let request = self.client.request("GET", &format!("/admin/v1/executions/{}/detail", encoded(id)));
-            if let Ok(answer) = self.client.try_send(request).await {
-                check_status(&answer);
-                if answer.status == 200 {
-                    let detail = answer.json();
-                    let steps = detail["steps"].as_array().expect("steps").iter();
-                    let dead: Vec<&Value> = steps.filter(|step| step["retryable"] == true).collect();
-                    if !dead.is_empty() {
-                        return self.dice.pick(&dead)["name"].as_str().expect("a name").to_owned();
-                    }
-                }
-            }
+        let steps = self.steps(id).await;
+        let dead: Vec<&(String, bool)> = steps.iter().filter(|(_, dead)| *dead).collect();
+        match dead.is_empty() || self.dice.one_in(6) {
+            true => self.any(&steps),
+            false => self.dice.pick(&dead).0.clone(),
         }
-        (*self.dice.pick(&STEPS)).to_owned()
+    }
+
+    /// Mostly a step that the run has.
+    fn any(&mut self, steps: &[(String, bool)]) -> String {
+        match steps.is_empty() || self.dice.one_in(10) {
+            true => (*self.dice.pick(&STEPS)).to_owned(),
+            false => self.dice.pick(steps).0.clone(),
+        }
+    }
+
+    /// What can be seen of the steps of the current run: their names, and whether they are dead.
+    async fn steps(&self, id: &str) -> Vec<(String, bool)> {
+        let path = format!("/admin/v1/executions/{}/detail", encoded(id));
+        let Ok(answer) = self.client.try_send(self.client.request("GET", &path)).await else {
+            return Vec::new();
+        };
+        check_status(&answer);
+        if answer.status != 200 {
+            return Vec::new();
+        }
+        let detail = answer.json();
+        let steps = detail["steps"].as_array().expect("steps").iter();
+        steps
+            .map(|step| (step["name"].as_str().expect("a name").to_owned(), step["retryable"] == true))
+            .collect()
     }
 }
 

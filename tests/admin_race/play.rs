@@ -135,7 +135,7 @@ pub fn payload(variant: usize) -> Value {
             settle("tidy", more(2, 1, 5)),
             effect("pack", 0),
             step_with("charge", more(5, 2, 4)),
-            effect("pack", 20),
+            step_with("pack", json!({ "act": { "effect": { "ms": 20 } }, "tag": "pack#2" })),
         ],
     })
 }

@@ -24,5 +24,6 @@ pub mod engine;
 pub mod sandbox;
 pub mod store;
 
+pub mod audit;
 pub mod logs;
 pub mod verdict;

@@ -3,7 +3,8 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use stepbox::{config::Config, logs, sandbox, serve, verdict};
+use stepbox::{audit, config::Config, logs, sandbox, serve, verdict};
+use stepbox_domain::audit::AuditHash;
 
 /// A WebAssembly-sandboxed durable task host in one binary.
 #[derive(Parser)]
@@ -28,6 +29,12 @@ enum Command {
         json: bool,
     },
 
+    /// The audit trail: who changed what, when and why
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+
     /// For this program's own use: compiles an upload in a process that can be bounded
     #[command(name = sandbox::COMPILE_COMMAND, hide = true)]
     CompileModule {
@@ -36,11 +43,43 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Walk along the chain of the trail; exit with 1 at the first entry that is not what was written
+    ///
+    /// Changes nothing, and may be run beside a host.
+    Verify {
+        /// The folder of the host whose trail it is
+        #[arg(
+            long = "data-dir",
+            visible_alias = "data",
+            env = "STEPBOX_DATA",
+            value_name = "FOLDER",
+            default_value = "./stepbox-data"
+        )]
+        data: PathBuf,
+        /// A head that was noted earlier: fail if it is no longer in the chain, as after its end was
+        /// cut off
+        #[arg(long, value_name = "HASH", value_parser = head)]
+        expect_head: Option<AuditHash>,
+    },
+}
+
+fn head(text: &str) -> Result<AuditHash, &'static str> {
+    let is_one = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one
+        .then(|| AuditHash::from_stored(text.to_ascii_lowercase()))
+        .ok_or("a head has 64 hexadecimal digits")
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::CompileModule { args } => sandbox::compile_main(args),
         Command::Serve(config) => {
             logs::init(&config.log).and_then(|()| run(serve::serve(config))).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Audit { command: AuditCommand::Verify { data, expect_head } } => {
+            run(audit::verify(&data, expect_head))
         }
         Command::Inspect { file, json } => run(verdict::print(&file, json)),
     };

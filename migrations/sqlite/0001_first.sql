@@ -17,7 +17,12 @@ create table executions (
     version       integer not null,
     result        text,
     error         text,
-    -- The largest comes last: what stands before it is read without its overflow pages.
+    -- Why it failed, as what it has in common with others: a fingerprint, and what that stands for
+    -- as JSON. Null unless it is failed.
+    trouble       text,
+    trouble_shape text,
+    -- Of the first start. The largest comes last: what stands before it is read without its
+    -- overflow pages.
     payload       text    not null
 ) strict;
 
@@ -27,6 +32,9 @@ create index executions_by_status on executions (status, scheduled_ms);
 create index executions_by_task on executions (task_name, scheduled_ms);
 -- What runs on which version, and what a recovery has to look at.
 create index executions_unfinished on executions (task_name, version) where completed_ms is null;
+
+-- What failed executions have in common.
+create index executions_by_trouble on executions (trouble, completed_ms) where trouble is not null;
 
 -- One go at an execution: how it stands, and who holds it. Its id is made of the execution's
 -- id and its index, so it needs no column.
@@ -56,6 +64,12 @@ create table runs (
     -- What it stands at, as JSON, and the name of the event if it is one.
     waiting       text,
     awaited_event text,
+    triggered_by  text,
+    -- Of a run that is not the current one any more; those of the current one are the execution's.
+    result        text,
+    error         text,
+    -- Null: the execution's.
+    payload       text,
     unique (execution_key, run_index)
 ) strict;
 
@@ -109,6 +123,84 @@ create table components (
     digest text primary key not null,
     bytes  blob not null
 ) strict;
+
+-- Orders to hold what matches all that they name. A deleted one stays to be seen.
+create table pause_rules (
+    rule_key     integer primary key,
+    rule_id      text    not null unique,
+    execution_id text,
+    task_name    text,
+    step_pattern text,
+    created_ms   integer not null,
+    created_by   text,
+    reason       text,
+    expires_ms   integer,
+    deleted_ms   integer,
+    deleted_by   text
+) strict;
+
+-- Who did what. Each entry's hash covers the entry and the hash before it.
+create table audit (
+    -- From 1, without gaps.
+    number       integer primary key,
+    at_ms        integer not null,
+    actor        text,
+    action       text    not null,
+    execution_id text,
+    task_name    text,
+    target       text,
+    -- As JSON.
+    before       text    not null,
+    after        text    not null,
+    reason       text,
+    hash         text    not null
+) strict;
+
+create index audit_by_time on audit (at_ms);
+create index audit_by_action on audit (action);
+create index audit_by_actor on audit (actor) where actor is not null;
+create index audit_by_execution on audit (execution_id) where execution_id is not null;
+create index audit_by_task on audit (task_name) where task_name is not null;
+
+-- Against mistakes, not against somebody who owns the file: that is what the hashes are for.
+create trigger audit_is_not_altered before update on audit
+begin
+    select raise(abort, 'the audit trail is only ever added to');
+end;
+
+create trigger audit_is_not_shortened before delete on audit
+begin
+    select raise(abort, 'the audit trail is only ever added to');
+end;
+
+-- The same repair for many executions.
+create table bulks (
+    bulk_key   integer primary key,
+    bulk_id    text    not null unique,
+    -- As JSON, both.
+    plan       text    not null,
+    selection  text    not null,
+    state      text    not null check (state in ('running', 'completed', 'stopped', 'cancelled')),
+    why        text,
+    created_ms integer not null,
+    ended_ms   integer
+) strict;
+
+create table bulk_items (
+    bulk_key      integer not null references bulks,
+    -- Their order.
+    number        integer not null,
+    execution_key integer not null references executions,
+    -- 'repaired': and not over since.
+    state         text    not null check (state in ('pending', 'repaired', 'completed', 'failed', 'skipped')),
+    -- Of one that was skipped or has failed again.
+    why           text,
+    primary key (bulk_key, number),
+    unique (bulk_key, execution_key)
+) strict;
+
+-- What is next, what is under way, and how many there are of each.
+create index bulk_items_by_state on bulk_items (bulk_key, state, number);
 
 -- Written to find out whether the store can be written to.
 create table pulse (

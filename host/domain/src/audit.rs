@@ -163,3 +163,132 @@ impl Chain {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(number: usize) -> AuditEntry {
+        AuditEntry {
+            at: Timestamp::from_ms(number as i64),
+            actor: Some("ada".to_owned()),
+            action: AuditAction::ALL[number % AuditAction::ALL.len()],
+            execution: Some(ExecutionId::parse("e-1").unwrap()),
+            task: Some(TaskName::parse("order").unwrap()),
+            target: Some(format!("charge#{number}")),
+            before: Json::null(),
+            after: Json::from(serde_json::json!({ "number": number })),
+            reason: None,
+        }
+    }
+
+    type Trail = Vec<(u64, AuditEntry, AuditHash)>;
+
+    fn trail(length: usize) -> Trail {
+        let mut head = AuditHash::beginning();
+        (1..=length)
+            .map(|number| {
+                head = head.next(number as u64, &entry(number));
+                (number as u64, entry(number), head.clone())
+            })
+            .collect()
+    }
+
+    /// How many entries are sound, and what is wrong with the next.
+    fn verify(trail: &Trail) -> (u64, Option<Broken>) {
+        let mut chain = Chain::default();
+        for (number, entry, hash) in trail {
+            if let Err(broken) = chain.follow(*number, entry, hash) {
+                return (chain.count, Some(broken));
+            }
+        }
+        (chain.count, None)
+    }
+
+    type Change = fn(&mut AuditEntry);
+
+    const CHANGES: [Change; 11] = [
+        |entry| entry.at = entry.at.plus_ms(1),
+        |entry| entry.actor = None,
+        |entry| entry.actor = Some(String::new()),
+        |entry| entry.action = AuditAction::Cancel,
+        |entry| entry.execution = None,
+        |entry| entry.task = None,
+        |entry| entry.target = None,
+        |entry| entry.before = Json::from(serde_json::json!({})),
+        |entry| entry.after = Json::null(),
+        |entry| std::mem::swap(&mut entry.before, &mut entry.after),
+        |entry| entry.reason = Some(String::new()),
+    ];
+
+    #[test]
+    fn an_altered_entry_is_found_whatever_was_altered() {
+        for change in CHANGES {
+            let mut trail = trail(3);
+            let before = trail[1].1.clone();
+            change(&mut trail[1].1);
+            assert_ne!(trail[1].1, before);
+            assert_eq!(verify(&trail), (1, Some(Broken::Altered(2))));
+        }
+    }
+
+    /// Who can compute hashes can make the entry itself look sound, and is found at the next.
+    #[test]
+    fn an_entry_altered_with_its_hash_is_found_at_the_next() {
+        let mut trail = trail(3);
+        trail[1].1.actor = None;
+        trail[1].2 = trail[0].2.next(2, &trail[1].1);
+        assert_eq!(verify(&trail), (2, Some(Broken::Altered(3))));
+    }
+
+    #[test]
+    fn every_action_has_its_word() {
+        for action in AuditAction::ALL {
+            assert_eq!(AuditAction::parse(action.as_str()), Some(action));
+            assert_eq!(serde_json::json!(action), action.as_str());
+        }
+        assert_eq!(AuditAction::parse("retry"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_place_that_is_not_as_written_is_found(
+            length in 2..8usize, at in any::<prop::sample::Index>(), other in any::<prop::sample::Index>(),
+        ) {
+            let written = trail(length);
+            prop_assert_eq!(verify(&written), (length as u64, None));
+            let (at, other) = (at.index(length), other.index(length));
+            let sound = at as u64;
+            let follows = |found| Some(Broken::Missing { expected: sound + 1, found });
+
+            let mut removed = written.clone();
+            removed.remove(at);
+            // The last one is missed only by who has noted the head elsewhere.
+            let broken = (at + 1 < length).then(|| follows(sound + 2)).flatten();
+            prop_assert_eq!(verify(&removed), (sound, broken));
+
+            // Removed, and the others moved up.
+            removed.iter_mut().zip(1..).for_each(|(row, number)| row.0 = number);
+            let broken = (at + 1 < length).then_some(Broken::Altered(sound + 1));
+            prop_assert_eq!(verify(&removed), (sound, broken));
+
+            let mut inserted = written.clone();
+            inserted.insert(at, written[other].clone());
+            inserted.iter_mut().zip(1..).for_each(|(row, number)| row.0 = number);
+            let first = sound + 1 + u64::from(at == other);
+            prop_assert_eq!(verify(&inserted), (first - 1, Some(Broken::Altered(first))));
+
+            let mut swapped = written.clone();
+            swapped.swap(at, other);
+            let first = at.min(other) as u64;
+            let found = at.max(other) as u64 + 1;
+            let broken = (at != other).then_some(Broken::Missing { expected: first + 1, found });
+            prop_assert_eq!(verify(&swapped).1, broken);
+            swapped.iter_mut().zip(1..).for_each(|(row, number)| row.0 = number);
+            let broken = (at != other).then_some(Broken::Altered(first + 1));
+            prop_assert_eq!(verify(&swapped).1, broken);
+        }
+    }
+}

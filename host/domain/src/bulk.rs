@@ -159,3 +159,112 @@ impl BulkPlan {
 
 /// Without canaries: so many outcomes tell something.
 const TELLING_MIN: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan(canary: u32, failed_max_percent: u32) -> BulkPlan {
+        BulkPlan {
+            action: BulkAction::Restart,
+            rate_per_s: 500,
+            canary,
+            failed_max_percent,
+            overrides: Overrides::default(),
+            version: None,
+            by: None,
+            reason: None,
+        }
+    }
+
+    fn progress(pending: u64, under_way: u64, completed: u64, failed: u64) -> BulkProgress {
+        BulkProgress { pending, under_way, completed, failed, skipped: 0 }
+    }
+
+    #[test]
+    fn what_comes_next() {
+        for (canary, percent, progress, next) in [
+            (10, 20, progress(100, 0, 0, 0), BulkNext::Repair(10)),
+            (10, 20, progress(95, 5, 0, 0), BulkNext::Repair(5)),
+            (10, 20, progress(90, 9, 1, 0), BulkNext::Wait),
+            (10, 20, progress(90, 0, 10, 0), BulkNext::Repair(50)),
+            (10, 20, progress(90, 0, 8, 2), BulkNext::Repair(50)),
+            (10, 20, progress(90, 0, 7, 3), BulkNext::Stop),
+            // The rest of the canaries cannot make it good.
+            (10, 20, progress(90, 7, 0, 3), BulkNext::Stop),
+            (10, 0, progress(90, 9, 0, 1), BulkNext::Stop),
+            (1, 50, progress(3, 0, 0, 1), BulkNext::Stop),
+            (10, 100, progress(90, 0, 0, 10), BulkNext::Repair(50)),
+            // Without canaries the first failures say little.
+            (0, 20, progress(90, 9, 0, 1), BulkNext::Repair(50)),
+            (0, 20, progress(90, 7, 0, 3), BulkNext::Stop),
+            (0, 20, progress(2, 0, 0, 1), BulkNext::Stop),
+            (0, 20, progress(20, 0, 0, 0), BulkNext::Repair(20)),
+            (10, 20, progress(0, 3, 0, 0), BulkNext::Wait),
+            // Nothing is left to stop.
+            (10, 20, progress(0, 1, 0, 9), BulkNext::Wait),
+            (10, 20, progress(0, 0, 0, 10), BulkNext::Done),
+            (10, 20, progress(0, 0, 0, 0), BulkNext::Done),
+        ] {
+            assert_eq!(plan(canary, percent).next(&progress, 50), next, "{canary} {percent} {progress:?}");
+        }
+        assert_eq!(plan(0, 20).next(&progress(5, 0, 0, 0), 0), BulkNext::Wait);
+    }
+
+    proptest! {
+        /// A bulk repair that is played to its end: it comes to one, never has more under way
+        /// before its canaries are through than there are canaries, and stops for a reason.
+        #[test]
+        fn it_ends_and_its_canaries_go_first(
+            total in 0..60u64, canary in 0..12u32, percent in 0..=100u32,
+            dice in proptest::collection::vec((0..20u64, 0..20u64, 0..20u64, 0..4u64), 0..100),
+        ) {
+            let plan = plan(canary, percent);
+            let mut now = progress(total, 0, 0, 0);
+            let mut dice = dice.into_iter();
+            let mut ended = None;
+            for _ in 0..1_000 {
+                // The kindest in the end: all that is under way completes.
+                let (budget, completed, failed, skipped) = dice.next().unwrap_or((20, 20, 0, 0));
+                match plan.next(&now, budget) {
+                    BulkNext::Repair(more) => {
+                        prop_assert!(0 < more && more <= now.pending);
+                        let through = now.completed + now.failed >= u64::from(canary);
+                        let allowed = if through { budget } else { u64::from(canary) - now.repaired() };
+                        prop_assert!(more <= allowed, "{} of {} at {:?}", more, allowed, now);
+                        let skipped = skipped.min(more);
+                        now.pending -= more;
+                        now.skipped += skipped;
+                        now.under_way += more - skipped;
+                    }
+                    BulkNext::Wait => {}
+                    end => {
+                        ended = Some(end);
+                        break;
+                    }
+                }
+                let failed = failed.min(now.under_way);
+                let completed = completed.min(now.under_way - failed);
+                now.under_way -= failed + completed;
+                now.failed += failed;
+                now.completed += completed;
+                prop_assert_eq!(now.total(), total);
+            }
+            match ended {
+                Some(BulkNext::Done) => prop_assert_eq!((now.pending, now.under_way), (0, 0)),
+                Some(BulkNext::Stop) => {
+                    prop_assert!(now.pending > 0);
+                    prop_assert!(now.failed * 100 > (now.failed + now.completed) * u64::from(percent));
+                }
+                other => prop_assert!(false, "{:?} at {:?}", other, now),
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_has_its_word() {
+        assert!(BulkState::ALL.iter().all(|state| BulkState::parse(state.as_str()) == Some(*state)));
+    }
+}

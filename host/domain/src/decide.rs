@@ -364,7 +364,9 @@ impl Run {
             Some(Err(known)) => {
                 Failure { message: said.message, details: said.details.or(known.details.clone()), ..known }
             }
-            _ => Failure::new(FailureKind::Error, said.message).with_details(said.details),
+            _ => {
+                Failure::new(FailureKind::Error, said.message).with_details(said.details).with_logs(said.logs)
+            }
         }
     }
 }

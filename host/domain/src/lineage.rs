@@ -93,3 +93,75 @@ fn is_telling(value: &serde_json::Value) -> bool {
         serde_json::Value::Object(fields) => fields.values().any(is_telling),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text).unwrap()
+    }
+
+    /// Whether a result shows in an input.
+    fn shows(result: &str, input: &str) -> bool {
+        let parts = parts_of_input(&json(input));
+        parts_of_result(&json(result)).iter().any(|part| parts.contains(part))
+    }
+
+    #[test]
+    fn a_part_of_a_result_shows_in_an_input() {
+        for (result, input) in [
+            (r#""order-17""#, r#"["order-17"]"#),
+            (r#"{"id":"order-17","ok":true}"#, r#"{"order":"order-17"}"#),
+            (r#"{"b":1,"a":"long"}"#, r#"{"x":{"a":"long","b":1}}"#),
+            ("[[20451]]", r#"{"amount":20451}"#),
+            (r#""grün""#, r#"["grün"]"#),
+        ] {
+            assert!(shows(result, input), "{result} in {input}");
+        }
+    }
+
+    #[test]
+    fn what_many_values_have_says_nothing() {
+        for (result, input) in [
+            ("true", "[true]"),
+            ("null", "null"),
+            ("17", "[17]"),
+            (r#"{"ok":true}"#, r#"{"ok":true}"#),
+            (r#""EUR""#, r#"["EUR"]"#),
+            (r#"{"orders":1}"#, r#"["orders"]"#),
+            ("[]", "[]"),
+        ] {
+            assert!(!shows(result, input), "{result} in {input}");
+        }
+    }
+
+    #[test]
+    fn what_is_large_or_deep_costs_no_more_than_its_bounds() {
+        let many: Vec<String> = (0..9_000).map(|number| format!("n{number:05}")).collect();
+        let many = Json::from(serde_json::json!(many));
+        assert_eq!(parts_of_input(&many), []);
+        let some: Vec<String> = (0..2_000).map(|number| format!("n{number:05}")).collect();
+        let some = Json::from(serde_json::json!(some));
+        assert_eq!(parts_of_input(&some).len(), KEPT_MAX);
+        assert_eq!(parts_of_result(&some).len(), NODES_MAX);
+        let deep = json(&format!("{}\"deep down\"{}", "[".repeat(127), "]".repeat(127)));
+        assert_eq!(parts_of_result(&deep).len(), DEPTH_MAX + 1);
+        assert_eq!(parts_of_input(&json("[1e999, \"some text\"]")), []);
+    }
+
+    proptest! {
+        /// The first ones in the order of the text, each once.
+        #[test]
+        fn an_inputs_parts_are_the_first_of_a_results(texts in proptest::collection::vec("[a-c]{3,5}", 0..40)) {
+            let value = Json::from(serde_json::json!(texts));
+            let (mut all, kept) = (parts_of_result(&value), parts_of_input(&value));
+            let distinct: HashSet<_> = all.iter().cloned().collect();
+            prop_assert_eq!(distinct.len(), all.len());
+            all.truncate(KEPT_MAX);
+            prop_assert_eq!(kept, all);
+        }
+    }
+}

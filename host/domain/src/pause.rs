@@ -197,3 +197,144 @@ pub enum ScopeError {
     #[error(transparent)]
     Step(PatternError),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn execution(number: u8) -> ExecutionId {
+        ExecutionId::parse(&format!("e-{number}")).unwrap()
+    }
+
+    fn task(number: u8) -> TaskName {
+        TaskName::parse(&format!("task-{number}")).unwrap()
+    }
+
+    fn step(text: &str) -> StepKey {
+        StepKey::parse(text).unwrap()
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    /// All three fields, set or not.
+    fn rule() -> impl Strategy<Value = PauseRule> {
+        let pattern = prop_oneof![Just("charge"), Just("charge#2"), Just("s*"), Just("*"), Just("ship")];
+        let scope =
+            (proptest::option::of(0..2u8), proptest::option::of(0..2u8), proptest::option::of(pattern));
+        let end = || proptest::option::of(0..60i64);
+        (scope, 0..60i64, end(), end()).prop_map(|((e, t, s), created, expires, deleted)| PauseRule {
+            id: PauseRuleId::new(format!("{e:?} {t:?} {s:?} {created} {expires:?} {deleted:?}")),
+            scope: PauseScope {
+                execution: e.map(execution),
+                task: t.map(task),
+                step: s.map(|text| StepPattern::parse(text).unwrap()),
+            },
+            created_at: at(created),
+            created_by: None,
+            reason: None,
+            expires_at: expires.map(at),
+            deleted_at: deleted.map(at),
+            deleted_by: None,
+        })
+    }
+
+    /// Whether it holds execution 0 of task 0 at `key` in the millisecond that begins at `now`,
+    /// spelt out.
+    fn holds(rule: &PauseRule, key: Option<&str>, now: i64) -> bool {
+        let pattern_matches = |pattern: &StepPattern| match (pattern.as_str(), key) {
+            (_, None) => false,
+            ("*", _) => true,
+            ("s*", Some(key)) => key.starts_with('s'),
+            (pattern, Some(key)) => key == pattern || key.split('#').next() == Some(pattern),
+        };
+        rule.scope.execution.as_ref().is_none_or(|only| only.as_str() == "e-0")
+            && rule.scope.task.as_ref().is_none_or(|only| only.as_str() == "task-0")
+            && rule.scope.step.as_ref().is_none_or(pattern_matches)
+            && rule.created_at <= at(now)
+            && rule.expires_at.is_none_or(|end| at(now) < end)
+            && rule.deleted_at.is_none_or(|end| at(now) < end)
+    }
+
+    fn key() -> impl Strategy<Value = Option<&'static str>> {
+        proptest::option::of(prop_oneof![Just("charge"), Just("charge#2"), Just("ship#3"), Just("notify")])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_rule_that_holds_longest_is_named_and_whole_runs_first(
+            rules in proptest::collection::vec(rule(), 0..5), key in key(), now in 0..60i64,
+        ) {
+            let key_ = key.map(step);
+            let found = hold(&rules, &execution(0), &task(0), key_.as_ref(), at(now));
+            let all: Vec<_> = rules.iter().filter(|rule| holds(rule, key, now)).collect();
+            prop_assert_eq!(found.is_some(), !all.is_empty());
+            if let Some(found) = found {
+                let named = all.iter().find(|rule| rule.id == found.rule).unwrap();
+                prop_assert_eq!(found.by_step, named.scope.step.is_some());
+                prop_assert_eq!(found.until, named.expires_at);
+                let ends = |rule: &PauseRule| [rule.expires_at, rule.deleted_at].into_iter().flatten().min();
+                for other in &all {
+                    if other.scope.step.is_some() == found.by_step {
+                        prop_assert!(ends(named).is_none_or(|end| ends(other).is_some_and(|other| other <= end)));
+                    } else {
+                        prop_assert!(!found.by_step);
+                    }
+                }
+            }
+        }
+
+        /// Millisecond by millisecond.
+        #[test]
+        fn the_clocks_stand_while_at_least_one_rule_holds(
+            rules in proptest::collection::vec(rule(), 0..5), key in key(), since in 0..60i64,
+            from in 0..60i64, to in 0..70i64, middle in 0..70i64,
+        ) {
+            let key_ = key.map(step);
+            let held = key_.as_ref().map(|key| (key, at(since)));
+            let stood = |from, to| stood_ms(&rules, &execution(0), &task(0), held, at(from), at(to));
+            let slowly = (from..to)
+                .filter(|now| {
+                    let key = key.filter(|_| since <= *now);
+                    rules.iter().any(|rule| holds(rule, key, *now))
+                })
+                .count();
+            prop_assert_eq!(stood(from, to), slowly as u64);
+            // Read in two goes it is the same.
+            let middle = middle.clamp(from.min(to), to.max(from));
+            if from <= to {
+                prop_assert_eq!(stood(from, middle) + stood(middle, to), stood(from, to));
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_matches_by_name_and_by_key() {
+        let pattern = |text| StepPattern::parse(text).unwrap();
+        assert!(pattern("charge").matches(&step("charge#7")));
+        assert!(pattern("charge#7").matches(&step("charge#7")));
+        assert!(!pattern("charge#7").matches(&step("charge")));
+        assert!(pattern("mail/*").matches(&step("mail/to/ada")));
+        assert!(!pattern("mail").matches(&step("mail/to/ada")));
+    }
+
+    #[test]
+    fn a_scope_that_makes_no_sense_says_which_part() {
+        assert!(scope(None, None, None).unwrap().is_empty());
+        assert!(matches!(scope(Some(""), None, None), Err(ScopeError::Execution(_))));
+        assert!(matches!(scope(None, Some("a b"), None), Err(ScopeError::Task(_))));
+        let long = "*".repeat(201);
+        for (text, error) in [
+            ("", PatternError::Length(0)),
+            (long.as_str(), PatternError::Length(201)),
+            ("[a", PatternError::Glob(GlobError::Unclosed('['))),
+        ] {
+            assert_eq!(scope(None, None, Some(text)), Err(ScopeError::Step(error)));
+        }
+    }
+}

@@ -159,6 +159,8 @@ pub struct AttemptFailure {
     pub message: String,
     pub details: Option<Json>,
     pub backtrace: Option<String>,
+    /// The last lines that the guest printed in the attempt.
+    pub logs: Vec<String>,
     pub retryable: bool,
     /// The guest's own wish for the delay, in place of the policy's.
     pub retry_after_ms: Option<u64>,
@@ -172,6 +174,7 @@ impl AttemptFailure {
             message: message.into(),
             details: None,
             backtrace: None,
+            logs: Vec::new(),
             retryable: true,
             retry_after_ms: None,
         }
@@ -186,6 +189,7 @@ impl AttemptFailure {
         Failure::new(self.kind, self.message)
             .with_details(self.details)
             .with_backtrace(self.backtrace)
+            .with_logs(self.logs)
             .of_step(step, attempt)
     }
 }

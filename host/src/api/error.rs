@@ -111,6 +111,7 @@ impl From<EngineError> for ApiError {
             }
             EngineError::UnknownModule(_) => Self::not_found("unknown_module", text),
             EngineError::UnknownVersion { .. } => Self::not_found("unknown_version", text),
+            EngineError::VersionRemoved { .. } => Self::conflict("version_removed", text),
             EngineError::ModuleInUse { executions, .. } => {
                 Self::conflict("module_in_use", text).with("unfinishedExecutions", executions)
             }
@@ -126,6 +127,8 @@ impl From<EngineError> for ApiError {
             EngineError::EmptyScope => Self::unprocessable("empty_scope", text),
             EngineError::ExpiresInThePast => Self::unprocessable("expires_in_the_past", text),
             EngineError::UnknownPauseRule(_) => Self::not_found("unknown_pause_rule", text),
+            EngineError::BadBulk { .. } => Self::unprocessable("bad_bulk", text),
+            EngineError::NothingSelected => Self::unprocessable("nothing_selected", text),
             EngineError::UnknownBulk(_) => Self::not_found("unknown_bulk", text),
             EngineError::BulkOver { state, .. } => {
                 Self::conflict("bulk_over", text).with("state", state.as_str())

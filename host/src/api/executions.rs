@@ -8,17 +8,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use stepbox_domain::{ExecutionId, ExecutionStatus, TaskName, Timestamp, run::Wait};
+use stepbox_domain::{ExecutionId, ExecutionStatus, TaskName, Timestamp, pause::Hold, run::Wait};
 use uuid::{NoContext, Uuid};
 
 use super::{
     Api, ApiError,
-    extract::{AnyJson, JsonObject, PathIds, out_of_range},
+    extract::{AnyJson, JsonObject, OptionalObject, PathIds},
+    fields::out_of_range,
     query::Query,
     wire,
 };
 use crate::{
-    engine::{EngineError, Started, Who},
+    engine::{EngineError, Started},
     store::{ExecutionFilter, ExecutionView, Page, Sort},
 };
 
@@ -47,7 +48,7 @@ pub async fn start(State(api): State<Api>, body: JsonObject) -> Result<Response,
         Started::Replay(view) => (StatusCode::OK, view),
     };
     let location = location(&view.id);
-    let mut response = wire::json(status, &wire::StartedExecution::from(view));
+    let mut response = wire::json(status, &started(&api, view));
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -73,10 +74,8 @@ fn location(id: &ExecutionId) -> HeaderValue {
 pub async fn list(State(api): State<Api>, query: Query) -> Result<Response, ApiError> {
     let (filter, page) = selection(query)?;
     let (views, total) = api.views().executions(&filter, page).await?;
-    let executions: Vec<wire::Execution> = views.into_iter().map(Into::into).collect();
-    let mut response = wire::json(StatusCode::OK, &executions);
-    response.headers_mut().insert("x-total-count", HeaderValue::from(total));
-    Ok(response)
+    let executions: Vec<wire::Execution> = views.into_iter().map(|view| shown(&api, view)).collect();
+    Ok(wire::page(&executions, total))
 }
 
 /// Which executions, and in which order.
@@ -92,7 +91,6 @@ fn selection(query: Query) -> Result<(ExecutionFilter, Page), ApiError> {
         "limit",
         "offset",
     ])?;
-    const TIME: &str = "a time like 2026-01-31T12:00:00.000Z (RFC 3339; write + as %2B)";
     let filter = ExecutionFilter {
         status: query.value(
             "status",
@@ -100,8 +98,8 @@ fn selection(query: Query) -> Result<(ExecutionFilter, Page), ApiError> {
             ExecutionStatus::parse,
         )?,
         task: query.text("taskName").map(str::to_owned),
-        from: query.value("from", TIME, wire::parse_time)?,
-        to: query.value("to", TIME, wire::parse_time)?,
+        from: query.time("from")?,
+        to: query.time("to")?,
         search: query.text("search").map(str::to_owned),
     };
     let sort = query.value("sortBy", "one of scheduledAt, status, taskName", |text| match text {
@@ -115,17 +113,11 @@ fn selection(query: Query) -> Result<(ExecutionFilter, Page), ApiError> {
         "desc" => Some(true),
         _ => None,
     })?;
-    let limit = query.value("limit", &format!("a whole number from 0 to {LIMIT_MAX}"), |text| {
-        text.parse().ok().filter(|limit| *limit <= LIMIT_MAX)
-    })?;
-    let offset = query.value("offset", "a whole number from 0 to 2^63-1", |text| {
-        text.parse().ok().filter(|offset| i64::try_from(*offset).is_ok())
-    })?;
     let page = Page {
         sort: sort.unwrap_or(Sort::ScheduledAt),
         descending: descending.unwrap_or(true),
-        limit: limit.unwrap_or(LIMIT_DEFAULT),
-        offset: offset.unwrap_or(0),
+        limit: query.number("limit", LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT),
+        offset: query.offset("offset")?,
     };
     Ok((filter, page))
 }
@@ -134,14 +126,41 @@ fn selection(query: Query) -> Result<(ExecutionFilter, Page), ApiError> {
 pub async fn one(State(api): State<Api>, path: PathIds) -> Result<Response, ApiError> {
     let id = path.execution()?;
     match api.views().execution(&id).await? {
-        Some(view) => Ok(wire::json(StatusCode::OK, &wire::Execution::from(view))),
+        Some(view) => Ok(wire::json(StatusCode::OK, &shown(&api, view))),
         None => Err(EngineError::UnknownExecution(id).into()),
     }
 }
 
-/// `POST /executions/{id}/cancel`
-pub async fn cancel(State(api): State<Api>, path: PathIds) -> Result<StatusCode, ApiError> {
-    api.engine().cancel(&path.execution()?, Who::default()).await?;
+/// An execution as it is answered: with the pause rule that holds it now.
+pub fn shown(api: &Api, view: ExecutionView) -> wire::Execution {
+    let hold = hold(api, &view);
+    wire::Execution::new(view, hold)
+}
+
+fn started(api: &Api, view: ExecutionView) -> wire::StartedExecution {
+    let hold = hold(api, &view);
+    wire::StartedExecution::new(view, hold)
+}
+
+/// The rule that holds an execution now: as a whole, or at the step that it is held at.
+fn hold(api: &Api, view: &ExecutionView) -> Option<Hold> {
+    if view.status.is_terminal() {
+        return None;
+    }
+    let step = match &view.waiting {
+        Some(Wait::Pause { step, .. }) => step.as_ref(),
+        _ => None,
+    };
+    api.engine().hold(&view.id, &view.task, step)
+}
+
+/// `POST /executions/{id}/cancel`. The body, if there is one, says who and why.
+pub async fn cancel(
+    State(api): State<Api>,
+    path: PathIds,
+    body: OptionalObject,
+) -> Result<StatusCode, ApiError> {
+    api.engine().cancel(&path.execution()?, body.fields()?.who()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -156,8 +175,8 @@ pub async fn wait(State(api): State<Api>, path: PathIds, query: Query) -> Result
         }
     };
     match view.status.is_terminal() {
-        true => Ok(wire::json(StatusCode::OK, &wire::Execution::from(view))),
-        false => Err(not_over_yet(view, patience)),
+        true => Ok(wire::json(StatusCode::OK, &shown(&api, view))),
+        false => Err(not_over_yet(&api, view, patience)),
     }
 }
 
@@ -181,13 +200,18 @@ fn patience(query: Query) -> Result<Duration, ApiError> {
 }
 
 /// The time is up: says how the execution stands.
-fn not_over_yet(view: ExecutionView, patience: Duration) -> ApiError {
-    let stands = match &view.waiting {
+fn not_over_yet(api: &Api, view: ExecutionView, patience: Duration) -> ApiError {
+    let waiting_for = wire::WaitingFor::of(&view, hold(api, &view));
+    let stands = match &waiting_for {
         None => String::new(),
-        Some(Wait::Sleep { step, .. }) => format!(" and sleeps at \"{step}\""),
-        Some(Wait::Event { event, .. }) => format!(" and waits for the event \"{event}\""),
-        Some(Wait::Pause { rule, .. }) => format!(" and is held by the pause rule {}", rule.as_str()),
-        Some(Wait::Retry { step, attempt, .. }) => format!(" and waits for attempt {attempt} of \"{step}\""),
+        Some(wire::WaitingFor::Sleep { step, .. }) => format!(" and sleeps at \"{step}\""),
+        Some(wire::WaitingFor::Event { event, .. }) => format!(" and waits for the event \"{event}\""),
+        Some(wire::WaitingFor::Pause { rule_id, .. }) => {
+            format!(" and is held by the pause rule {}", rule_id.as_str())
+        }
+        Some(wire::WaitingFor::Retry { step, attempt, .. }) => {
+            format!(" and waits for attempt {attempt} of \"{step}\"")
+        }
     };
     let message = format!(
         "the execution \"{}\" is not over after {} s: it is {}{stands}; ask again",
@@ -195,7 +219,6 @@ fn not_over_yet(view: ExecutionView, patience: Duration) -> ApiError {
         patience.as_secs_f64(),
         view.status.as_str()
     );
-    let waiting_for = view.waiting.map(wire::WaitingFor::from);
     ApiError::new(StatusCode::GATEWAY_TIMEOUT, "not_over_yet", message)
         .with("status", view.status.as_str())
         .with("waitingFor", serde_json::to_value(waiting_for).unwrap_or_default())

@@ -1,10 +1,10 @@
 //! What comes in: paths and bodies. Every refusal has the contract's status, and says what is
 //! expected instead.
 //!
-//! A body is read within its limit, and its JSON field by field, so that what is wrong has a
-//! name. Queries are next door in [`super::query`].
+//! A body is read within its limit. What a JSON object has in it is read in [`super::fields`], what
+//! stands behind the `?` in [`super::query`].
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Bytes,
@@ -12,14 +12,13 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use futures_util::StreamExt as _;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
-use stepbox_domain::{EventName, ExecutionId, Json, TaskName};
+use stepbox_domain::{EventName, ExecutionId, Json, StepKey, TaskName, bulk::BulkId, pause::PauseRuleId};
 
-use super::{Api, ApiError};
+use super::{
+    Api, ApiError,
+    fields::{Fields, name_of, out_of_range},
+};
 
 /// The parts of a path that stand for something, percent-decoded.
 pub struct PathIds(RawPathParams);
@@ -81,6 +80,22 @@ impl PathIds {
         })
     }
 
+    /// `{name}`, of a step that should be there.
+    pub fn step(&self) -> Result<StepKey, ApiError> {
+        StepKey::parse(self.text("name"))
+            .map_err(|error| ApiError::not_found("unknown_step", format!("there is no such step: {error}")))
+    }
+
+    /// `{rule}`.
+    pub fn pause_rule(&self) -> PauseRuleId {
+        PauseRuleId::new(self.text("rule"))
+    }
+
+    /// `{bulk}`.
+    pub fn bulk(&self) -> BulkId {
+        BulkId::new(self.text("bulk"))
+    }
+
     /// `{event}`.
     pub fn event(&self) -> Result<EventName, ApiError> {
         EventName::parse(self.text("event")).map_err(|error| out_of_range("eventName", error))
@@ -99,14 +114,40 @@ impl FromRequest<Api> for JsonObject {
     }
 }
 
+/// A body that is a JSON object, or nothing at all: then it is one without fields.
+pub struct OptionalObject(JsonObject);
+
+impl FromRequest<Api> for OptionalObject {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let typed = is_json(request.headers());
+        let body = read(request, api.body_max()).await?;
+        if body.is_empty() {
+            return Ok(OptionalObject(JsonObject("{}".to_owned())));
+        }
+        typed?;
+        match json_text(body)? {
+            // What some clients send when there is nothing to say.
+            text if text.trim_ascii() == "null" => Ok(OptionalObject(JsonObject("{}".to_owned()))),
+            text => Ok(OptionalObject(JsonObject(text))),
+        }
+    }
+}
+
+impl OptionalObject {
+    pub fn fields(&self) -> Result<Fields<'_>, ApiError> {
+        self.0.fields()
+    }
+}
+
 impl JsonObject {
     pub fn fields(&self) -> Result<Fields<'_>, ApiError> {
         if !self.0.trim_ascii_start().starts_with('{') {
             let message = format!("the body must be a JSON object, this is {}", name_of(&self.0));
             return Err(ApiError::unprocessable("wrong_shape", message));
         }
-        // It has been parsed once: what fails now is its shape.
-        serde_json::from_str(&self.0).map_err(|error| ApiError::unprocessable("wrong_shape", error))
+        Fields::parse(&self.0).map_err(|error| ApiError::unprocessable("wrong_shape", error))
     }
 }
 
@@ -138,83 +179,6 @@ impl FromRequest<Api> for Component {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         has_type(request.headers(), "application/wasm", |essence| essence == "application/wasm")?;
         Ok(Component(read(request, api.upload_max()).await?.into()))
-    }
-}
-
-/// The fields of an object. Those that nobody asks for are passed over, since clients of Zart
-/// may send them.
-pub struct Fields<'a>(HashMap<String, &'a RawValue>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-
-        impl<'de> Visitor<'de> for Read {
-            type Value = HashMap<String, &'de RawValue>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = HashMap::new();
-                while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
-                    if fields.contains_key(&name) {
-                        return Err(A::Error::custom(format!("the field `{name}` is there twice")));
-                    }
-                    fields.insert(name, value);
-                }
-                Ok(fields)
-            }
-        }
-
-        deserializer.deserialize_map(Read).map(Fields)
-    }
-}
-
-impl Fields<'_> {
-    /// A text; none where it is left out or `null`.
-    pub fn text(&self, name: &str) -> Result<Option<String>, ApiError> {
-        match self.0.get(name).map(|raw| raw.get()) {
-            None | Some("null") => Ok(None),
-            Some(raw) => serde_json::from_str(raw).map(Some).map_err(|_| {
-                let found = if raw.starts_with('"') { "half of a surrogate pair" } else { name_of(raw) };
-                wrong_shape(name, format!("must be a string, this is {found}"))
-            }),
-        }
-    }
-
-    pub fn required_text(&self, name: &str) -> Result<String, ApiError> {
-        self.text(name)?.ok_or_else(|| wrong_shape(name, "is missing: it must be a string".to_owned()))
-    }
-
-    /// Whatever JSON; `null` where it is left out.
-    pub fn json(&self, name: &str) -> Result<Json, ApiError> {
-        match self.0.get(name) {
-            None => Ok(Json::null()),
-            Some(raw) => Json::parse(raw.get()).map_err(|error| out_of_range(name, error)),
-        }
-    }
-}
-
-fn wrong_shape(field: &str, what: String) -> ApiError {
-    ApiError::unprocessable("wrong_shape", format!("`{field}` {what}")).with("field", field)
-}
-
-/// A value of the right shape that cannot be taken.
-pub fn out_of_range(field: &str, error: impl fmt::Display) -> ApiError {
-    ApiError::unprocessable("out_of_range", format!("`{field}`: {error}")).with("field", field)
-}
-
-/// What a JSON text is, in words.
-fn name_of(json: &str) -> &'static str {
-    match json.trim_ascii_start().as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b'"') => "a string",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
     }
 }
 

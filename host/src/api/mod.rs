@@ -4,13 +4,19 @@
 //! A status for an outcome is given in [`error`] only, a JSON field to a value in [`wire`] only.
 //! There are no CORS headers: pages of other sites have nothing to do here.
 
+mod audit;
+mod bulks;
+mod detail;
 mod drain;
 pub mod error;
 mod executions;
 mod extract;
+mod fields;
 mod health;
 mod modules;
+mod pauses;
 mod query;
+mod repairs;
 mod server;
 pub mod wire;
 
@@ -49,6 +55,20 @@ pub fn router(api: Api) -> Router {
         .route("/stats", get(executions::stats));
 
     let admin = Router::new()
+        .route("/executions/{id}/detail", get(detail::detail))
+        .route("/executions/{id}/runs", get(detail::runs))
+        .route("/executions/{id}/retry-step", post(repairs::retry_step))
+        .route("/executions/{id}/steps/{name}/resolve", post(repairs::resolve_step))
+        .route("/executions/{id}/restart", post(repairs::restart))
+        .route("/executions/{id}/rerun", post(repairs::rerun))
+        .route("/pause", post(pauses::pause).get(pauses::list))
+        .route("/pause/{rule}", post(pauses::end).delete(pauses::delete))
+        .route("/resume", post(pauses::resume))
+        .route("/failures", get(bulks::failures))
+        .route("/bulk", post(bulks::start).get(bulks::list))
+        .route("/bulk/{bulk}", get(bulks::one))
+        .route("/bulk/{bulk}/cancel", post(bulks::cancel))
+        .route("/audit", get(audit::list))
         .route("/modules", get(modules::list))
         .route("/modules/{task}", put(modules::upload).get(modules::one).delete(modules::remove))
         .route("/modules/{task}/versions", get(modules::versions))

@@ -8,18 +8,20 @@ use super::{
     query::Query,
     wire,
 };
-use crate::{
-    engine::{EngineError, Who},
-    store::VersionAdded,
-};
+use crate::{engine::EngineError, store::VersionAdded};
+
+/// Who and why stand in the query: the body, if there is one, is a component.
+const WHO: [&str; 2] = ["triggeredBy", "reason"];
 
 /// `PUT /modules/{task}`
 pub async fn upload(
     State(api): State<Api>,
     path: PathIds,
+    query: Query,
     Component(component): Component,
 ) -> Result<Response, ApiError> {
-    let (status, version) = match api.engine().upload(path.new_task()?, component, Who::default()).await? {
+    let who = query.only(&WHO)?.who()?;
+    let (status, version) = match api.engine().upload(path.new_task()?, component, who).await? {
         VersionAdded::New(version) => (StatusCode::CREATED, version),
         VersionAdded::Same(version) => (StatusCode::OK, version),
     };
@@ -56,14 +58,16 @@ pub async fn versions(State(api): State<Api>, path: PathIds, query: Query) -> Re
 }
 
 /// `POST /modules/{task}/versions/{version}/activate`
-pub async fn activate(State(api): State<Api>, path: PathIds) -> Result<Response, ApiError> {
+pub async fn activate(State(api): State<Api>, path: PathIds, query: Query) -> Result<Response, ApiError> {
+    let who = query.only(&WHO)?.who()?;
     let task = path.task()?;
-    let version = api.engine().activate(&task, path.version(&task)?, Who::default()).await?;
+    let version = api.engine().activate(&task, path.version(&task)?, who).await?;
     Ok(wire::json(StatusCode::OK, &wire::ModuleVersion::from(version)))
 }
 
 /// `DELETE /modules/{task}`
-pub async fn remove(State(api): State<Api>, path: PathIds) -> Result<StatusCode, ApiError> {
-    api.engine().remove_module(&path.task()?, Who::default()).await?;
+pub async fn remove(State(api): State<Api>, path: PathIds, query: Query) -> Result<StatusCode, ApiError> {
+    let who = query.only(&WHO)?.who()?;
+    api.engine().remove_module(&path.task()?, who).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,7 +3,14 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 use percent_encoding::percent_decode_str;
 
-use super::ApiError;
+use stepbox_domain::Timestamp;
+
+use super::{
+    ApiError,
+    fields::{ACTOR_CHARS_MAX, REASON_CHARS_MAX, at_most},
+    wire,
+};
+use crate::engine::Who;
 
 /// The parameters of a query, decoded, in their order.
 pub struct Query(Vec<(String, String)>);
@@ -50,6 +57,39 @@ impl Query {
             }
         }
         Ok(self)
+    }
+
+    /// `true` or `false`; false where it is left out.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        let read = |text: &str| text.parse().ok();
+        Ok(self.value(name, "true or false", read)?.unwrap_or(false))
+    }
+
+    /// A moment.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        const EXPECTED: &str = "a time like 2026-01-31T12:00:00.000Z (RFC 3339; write + as %2B)";
+        self.value(name, EXPECTED, wire::parse_time)
+    }
+
+    /// A whole number from 0 to `max`.
+    pub fn number(&self, name: &str, max: u32) -> Result<Option<u32>, ApiError> {
+        let read = |text: &str| text.parse().ok().filter(|number| *number <= max);
+        self.value(name, &format!("a whole number from 0 to {max}"), read)
+    }
+
+    /// How many entries of a list are passed over; 0 where it is left out.
+    pub fn offset(&self, name: &str) -> Result<u64, ApiError> {
+        let read = |text: &str| text.parse().ok().filter(|offset| i64::try_from(*offset).is_ok());
+        Ok(self.value(name, "a whole number from 0 to 2^63-1", read)?.unwrap_or(0))
+    }
+
+    /// Who asks for an admin write, and why: for routes whose body is no JSON.
+    pub fn who(&self) -> Result<Who, ApiError> {
+        let read = |name, chars_max| {
+            let expected = format!("a text of at most {chars_max} characters");
+            self.value(name, &expected, |text| at_most(text, chars_max).ok()).map(Option::flatten)
+        };
+        Ok(Who { by: read("triggeredBy", ACTOR_CHARS_MAX)?, reason: read("reason", REASON_CHARS_MAX)? })
     }
 
     pub fn text(&self, name: &str) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use stepbox_domain::{
     EventName, ExecutionId, ExecutionStatus, Json,
     audit::{AuditAction, AuditEntry},
@@ -87,17 +88,18 @@ async fn deliver(
 }
 
 async fn cancel(engine: &Inner, execution: &ExecutionId, who: Who) -> Result<(), EngineError> {
+    let Some(before) = engine.store.execution(execution).await? else {
+        return Err(EngineError::UnknownExecution(execution.clone()));
+    };
     let now = engine.clock.now();
+    let cancelled = ExecutionView { status: ExecutionStatus::Cancelled, ..before.clone() };
     let audit = AuditEntry {
-        at: now,
-        actor: who.by.clone(),
-        action: AuditAction::Cancel,
         execution: Some(execution.clone()),
-        task: None,
-        target: None,
-        before: Json::null(),
-        after: Json::null(),
-        reason: who.reason,
+        task: Some(before.task.clone()),
+        target: Some(before.run.to_string()),
+        before: Json::from(standing(&before)),
+        after: Json::from(standing(&cancelled)),
+        ..who.entry(AuditAction::Cancel, now)
     };
     match engine.store.cancel(execution, who.by.as_deref(), now, audit).await? {
         Cancel::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
@@ -105,11 +107,17 @@ async fn cancel(engine: &Inner, execution: &ExecutionId, who: Who) -> Result<(),
             Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "be cancelled" })
         }
         Cancel::Cancelled(run) => {
-            engine.live.cancel(run);
+            engine.live.interrupt(run);
             engine.timers.forget(run);
             engine.waiters.wake(execution);
             engine.metrics.ended(ExecutionStatus::Cancelled);
             Ok(())
         }
     }
+}
+
+/// As the audit trail shows an execution. (A moment may lie between the look and the write; the
+/// journal is exact.)
+fn standing(view: &ExecutionView) -> Value {
+    json!({ "status": view.status.as_str(), "run": view.run.as_str(), "version": view.version })
 }

@@ -4,29 +4,38 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 
 use super::ready::Ready;
-use crate::store::RunKey;
+use crate::store::{Claim, Epoch, RunKey};
 
 /// The outside end of a run that is being driven here.
-#[derive(Default)]
 pub(crate) struct LiveHandle {
     /// Events may have come since the run last looked. True at first: some may have come before
     /// the handle could be found.
     news: AtomicBool,
     knock: Notify,
-    cancelled: AtomicBool,
-    cancel: Notify,
+    /// Claims with a lower epoch are void: the run was cancelled, or seized for a repair. By epoch
+    /// and not by yes or no, since who is about to claim may get the run only after the repair.
+    void_below: AtomicI64,
+    interrupt: Notify,
+    /// The run was ready to go while it was being driven, so it is to be looked at again.
+    go_again: AtomicBool,
 }
 
 impl LiveHandle {
     fn new() -> Arc<Self> {
-        Arc::new(LiveHandle { news: AtomicBool::new(true), ..LiveHandle::default() })
+        Arc::new(LiveHandle {
+            news: AtomicBool::new(true),
+            knock: Notify::new(),
+            void_below: AtomicI64::new(i64::MIN),
+            interrupt: Notify::new(),
+            go_again: AtomicBool::new(false),
+        })
     }
 
     /// Whether there may be news since the last call; asking takes note.
@@ -39,14 +48,11 @@ impl LiveHandle {
         self.knock.notified().await;
     }
 
-    pub async fn cancelled(&self) {
-        while !self.is_cancelled() {
-            self.cancel.notified().await;
+    /// Comes back when `claim` has become void: the run was cancelled or seized since.
+    pub async fn interrupted(&self, claim: Claim) {
+        while self.void_below.load(Ordering::Acquire) <= claim.epoch.0 {
+            self.interrupt.notified().await;
         }
-    }
-
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
     }
 }
 
@@ -57,10 +63,12 @@ pub(crate) struct LiveRuns {
 }
 
 impl LiveRuns {
-    /// None when the run is being driven already.
+    /// None when the run is being driven already. Then it becomes ready once more when it is left:
+    /// who drives it may do so by a claim that a repair has made void, and not go on.
     pub fn enter(&self, run: RunKey) -> Option<Arc<LiveHandle>> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.contains_key(&run) {
+        if let Some(handle) = runs.get(&run) {
+            handle.go_again.store(true, Ordering::Release);
             return None;
         }
         let handle = LiveHandle::new();
@@ -69,12 +77,12 @@ impl LiveRuns {
     }
 
     /// The run is no longer driven here. One that stands at an event and has news that it has not
-    /// looked at goes straight back to `ready`: between the two nobody could have told it.
+    /// looked at goes straight back to `ready`: between the two nobody could have told it. So does
+    /// one that became ready meanwhile.
     pub fn leave(&self, run: RunKey, stands_at_event: bool, ready: &Ready) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = runs.remove(&run)
-            && stands_at_event
-            && handle.take_news()
+            && (handle.go_again.load(Ordering::Acquire) || stands_at_event && handle.take_news())
         {
             ready.push(run);
         }
@@ -91,13 +99,18 @@ impl LiveRuns {
         true
     }
 
-    /// Interrupts the run, whatever it is doing.
-    pub fn cancel(&self, run: RunKey) {
+    /// Interrupts the run, whatever it is doing, if it is driven by a claim before `epoch`.
+    pub fn interrupt_before(&self, run: RunKey, epoch: Epoch) {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = runs.get(&run) {
-            handle.cancelled.store(true, Ordering::Release);
-            handle.cancel.notify_one();
+            handle.void_below.fetch_max(epoch.0, Ordering::AcqRel);
+            handle.interrupt.notify_one();
         }
+    }
+
+    /// Interrupts the run, which is over.
+    pub fn interrupt(&self, run: RunKey) {
+        self.interrupt_before(run, Epoch(i64::MAX));
     }
 
     pub fn len(&self) -> usize {
@@ -114,5 +127,44 @@ impl LiveRuns {
             }
             left.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const RUN: RunKey = RunKey(1);
+
+    fn claim(epoch: i64) -> Claim {
+        Claim { run: RUN, epoch: Epoch(epoch) }
+    }
+
+    #[test]
+    fn a_run_that_becomes_ready_while_it_is_driven_is_looked_at_again_afterwards() {
+        let (live, ready) = (LiveRuns::default(), Ready::default());
+        assert!(live.enter(RUN).is_some());
+        assert!(live.enter(RUN).is_none());
+        assert_eq!(ready.len(), 0);
+        live.leave(RUN, false, &ready);
+        assert_eq!(ready.len(), 1, "the wake-up is not lost");
+
+        assert!(live.enter(RUN).is_some());
+        live.leave(RUN, false, &ready);
+        assert_eq!(ready.len(), 1, "and nobody asked again");
+    }
+
+    #[test]
+    fn a_repair_interrupts_the_claims_before_it_and_not_the_one_after() {
+        let live = LiveRuns::default();
+        let handle = live.enter(RUN).unwrap();
+        assert!(handle.interrupted(claim(3)).now_or_never().is_none());
+        live.interrupt_before(RUN, Epoch(4));
+        assert!(handle.interrupted(claim(3)).now_or_never().is_some());
+        assert!(handle.interrupted(claim(5)).now_or_never().is_none());
+        live.interrupt(RUN);
+        assert!(handle.interrupted(claim(5)).now_or_never().is_some());
     }
 }

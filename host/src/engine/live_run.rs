@@ -9,12 +9,13 @@ use stepbox_domain::{
     decide::{Durability, Input, Reply},
     journal::{self, Record},
     leg::{Leg, Place},
+    pause::PauseRuleId,
     run::{RunOutcome, Wait},
     step::{AttemptFailure, AttemptOutcome, StepInput},
     trouble::Trouble,
 };
 
-use super::{Inner, live::LiveHandle, replay_logs::ReplayLogs, stopping::Phase};
+use super::{Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, stopping::Phase};
 use crate::{
     sandbox::{Answer, EndHandler, Guest, GuestContext, LogSink, StepCall, StepExit, StepRunner, StepSetup},
     store::{Claim, Commit, Standing, StoreError},
@@ -35,6 +36,10 @@ pub(crate) struct LiveRun {
     context: GuestContext,
     /// For what the handler prints.
     logs: Arc<ReplayLogs>,
+    /// What it printed last in this leg, whether or not for the first time.
+    handler_tail: Arc<LogTail>,
+    /// What the attempt under way printed last.
+    step_tail: Arc<LogTail>,
     /// Calls that were in the journal when this leg began.
     recorded: u32,
     /// None until the first step of this leg, and while the run is parked.
@@ -43,8 +48,10 @@ pub(crate) struct LiveRun {
     pending: Vec<Record>,
     /// Records that the store has, or is being given.
     written: u64,
-    /// What the store shows of the run.
-    shown: (Option<Wait>, Option<Timestamp>),
+    /// What the store shows of the run; none when that is not known.
+    shown: Option<(Option<Wait>, Option<Timestamp>)>,
+    /// The pause rule that the run will stand at when it is let go of.
+    paused: Option<Wait>,
     hold: Hold,
 }
 
@@ -75,10 +82,17 @@ impl LiveRun {
         guest: Option<Arc<dyn Guest>>,
         context: GuestContext,
     ) -> Self {
-        let shown = (run.wait(), run.due());
+        // At a pause rule it stood without its journal knowing.
+        let stood_at_rule = engine.pauses.taken_up(claim.run);
+        let shown = (!stood_at_rule).then(|| (run.wait(), run.due()));
         let recorded = u32::try_from(run.steps().len()).unwrap_or(u32::MAX);
+        let logs = ReplayLogs::new(context.logs.clone(), recorded);
+        let step_tail = LogTail::new(context.logs.clone());
         LiveRun {
-            logs: ReplayLogs::new(context.logs.clone(), recorded),
+            handler_tail: LogTail::new(logs.clone()),
+            logs,
+            context: GuestContext { logs: step_tail.clone(), ..context },
+            step_tail,
             recorded,
             engine,
             handle,
@@ -86,11 +100,11 @@ impl LiveRun {
             run,
             leg: Leg::default(),
             guest,
-            context,
             steps: None,
             pending: Vec::new(),
             written: records,
             shown,
+            paused: None,
             hold: Hold::Ours,
         }
     }
@@ -104,7 +118,20 @@ impl LiveRun {
     }
 
     pub fn handler_logs(&self) -> Arc<dyn LogSink> {
-        self.logs.clone()
+        self.handler_tail.clone()
+    }
+
+    /// `failure` of the handler, with what it printed last.
+    pub fn with_logs(&self, failure: Failure) -> Failure {
+        failure.with_logs(self.handler_tail.take())
+    }
+
+    /// The pause rule that the run stands at, if it does.
+    pub fn paused_by(&self) -> Option<&PauseRuleId> {
+        match &self.paused {
+            Some(Wait::Pause { rule, .. }) => Some(rule),
+            _ => None,
+        }
     }
 
     pub fn hold(&self) -> &Hold {
@@ -117,13 +144,14 @@ impl LiveRun {
 
     /// Decides, makes durable, applies, replies.
     pub async fn take(&mut self, input: Input<'_>) -> Result<Reply, Gone> {
-        let decision = self.run.decide(input, self.engine.clock.now());
-        // Applied before it is durable: nobody sees this memory before the reply, and if the
-        // commit fails the memory goes with it.
+        let now = self.engine.clock.now();
+        // Before the decision, so that what it begins has nothing of what is past.
+        if let Some(ms) = self.engine.pauses.stood_ms(&self.run, now) {
+            self.record(Record::ClockStood { ms, until: now });
+        }
+        let decision = self.run.decide(input, now);
         for record in decision.records {
-            self.run.apply(&record);
-            self.engine.metrics.recorded(&record);
-            journal::push(&mut self.pending, record);
+            self.record(record);
         }
         if decision.durability == Durability::Now && !self.pending.is_empty() {
             self.write(false).await?;
@@ -131,8 +159,23 @@ impl LiveRun {
         Ok(decision.reply)
     }
 
-    /// Writes what is pending and lets go of the run: it stands still, or is over.
+    /// Applied before it is durable: nobody sees this memory before the reply, and if the commit
+    /// fails the memory goes with it.
+    fn record(&mut self, record: Record) {
+        self.run.apply(&record);
+        self.engine.metrics.recorded(&record);
+        journal::push(&mut self.pending, record);
+    }
+
+    /// Writes what is pending and lets go of the run: it stands still, or is over. It stands at a
+    /// pause rule if one holds it.
     pub async fn release(&mut self) -> Result<(), Gone> {
+        if self.paused.is_none() && self.run.end().is_none() {
+            self.paused = self.engine.pauses.hold_of_run(self.run.facts(), self.engine.clock.now());
+        }
+        if self.paused.is_some() {
+            self.engine.pauses.will_show(self.claim.run);
+        }
         self.write(true).await
     }
 
@@ -176,11 +219,15 @@ impl LiveRun {
                 RunOutcome::Cancelled { .. } => None,
             };
         }
-        let shows = (self.run.wait(), self.run.due());
-        if !release && shows == self.shown {
+        let shows = match &self.paused {
+            // Nothing but the end of the rule wakes it.
+            Some(paused) => (Some(paused.clone()), None),
+            None => (self.run.wait(), self.run.due()),
+        };
+        if !release && self.shown.as_ref() == Some(&shows) {
             return None;
         }
-        self.shown = shows.clone();
+        self.shown = Some(shows.clone());
         Some(Standing::Open { waiting: shows.0, due: shows.1 })
     }
 
@@ -211,12 +258,19 @@ impl LiveRun {
             if self.engine.stopping.has_begun() {
                 return Err(EndHandler);
             }
+            let facts = self.run.facts();
+            let held_by = self.engine.pauses.hold(
+                &facts.execution,
+                &facts.task,
+                Some(&place.key),
+                self.engine.clock.now(),
+            );
             let input = Input::StepCalled {
                 place: &place,
                 function: &call.function,
                 input: &hash,
                 options: &call.options,
-                hold: None,
+                hold: held_by.as_ref(),
             };
             let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
             if let Reply::Go { attempt, deadline } = reply {
@@ -263,6 +317,9 @@ impl LiveRun {
             (None, Some(guest)) => guest.steps(StepSetup { context: self.context.clone() }),
             (None, None) => return Err(EndHandler),
         };
+        drop(self.step_tail.take());
+        let begun = engine.clock.now();
+        let facts = self.run.facts().clone();
         let exit = {
             let mut running = std::pin::pin!(steps.run_step(&call.function, &call.input, attempt));
             let quick = tokio::time::timeout(START_KEPT_BACK, &mut running).await;
@@ -271,10 +328,13 @@ impl LiveRun {
                 Err(_) => {
                     // It takes its time: let it be seen meanwhile, and be counted should we die.
                     let watched = async {
-                        let left = deadline.ms_since(engine.clock.now());
+                        let time = Duration::from_millis(deadline.ms_since(begun));
                         tokio::select! {
+                            biased;
                             exit = running => Ok(Ended::Exit(exit)),
-                            () = tokio::time::sleep(Duration::from_millis(left)) => Ok(Ended::TimedOut),
+                            () = engine.pauses.spent(&engine.clock, &facts, time) => {
+                                Ok(Ended::TimedOut)
+                            }
                             () = engine.stopping.reached(Phase::Expired) => Ok(Ended::Stopped),
                         }
                     };
@@ -294,19 +354,22 @@ impl LiveRun {
             }
             Some(StepExit::Failed(failure)) => {
                 self.steps = Some(steps);
-                AttemptOutcome::Failed(failure)
+                AttemptOutcome::Failed(AttemptFailure { logs: self.step_tail.take(), ..failure })
             }
             Some(StepExit::Unavailable(reason)) => {
                 self.hold = Hold::Unwritten(reason);
                 return Err(EndHandler);
             }
-            None => AttemptOutcome::Failed(AttemptFailure::new(
-                FailureKind::TimedOut,
-                format!(
+            None => {
+                // With it goes the line that it had not finished.
+                drop(steps);
+                let message = format!(
                     "step \"{}\" was interrupted in attempt {attempt}: its timeout has passed",
                     call.name
-                ),
-            )),
+                );
+                let failure = AttemptFailure::new(FailureKind::TimedOut, message);
+                AttemptOutcome::Failed(AttemptFailure { logs: self.step_tail.take(), ..failure })
+            }
         })
     }
 
@@ -331,6 +394,14 @@ impl LiveRun {
     /// Stands still: parked while that is short and there is room, else by ending the handler.
     async fn stand(&mut self, wait: &Wait) -> Result<(), EndHandler> {
         let engine = self.engine.clone();
+        if matches!(wait, Wait::Pause { .. }) {
+            self.paused = Some(wait.clone());
+            return Err(EndHandler);
+        }
+        // The clock of the wait may stand; then there is no telling how long it is.
+        if engine.pauses.hold_of_run(self.run.facts(), engine.clock.now()).is_some() {
+            return Err(EndHandler);
+        }
         let left = wait.until().map(|until| Duration::from_millis(until.ms_since(engine.clock.now())));
         let park_max = engine.config.park_max;
         let is_short = left.is_some_and(|left| left <= park_max) || matches!(wait, Wait::Event { .. });
@@ -341,6 +412,7 @@ impl LiveRun {
         // While it stands it needs no step instance.
         self.steps = None;
         tokio::select! {
+            biased;
             () = self.handle.knocked(), if matches!(wait, Wait::Event { .. }) => Ok(()),
             () = tokio::time::sleep(left.unwrap_or(park_max).min(park_max)) => {
                 // Over, or long enough for one that nobody answers.

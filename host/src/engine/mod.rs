@@ -12,6 +12,7 @@ mod deliver;
 mod live;
 mod live_run;
 pub mod loader;
+mod log_tail;
 pub mod metrics;
 mod modules;
 mod parking;
@@ -22,6 +23,7 @@ mod replay_logs;
 mod start;
 mod stopping;
 mod timers;
+mod turns;
 mod waiters;
 mod worker;
 
@@ -37,7 +39,8 @@ use std::{
 };
 
 use stepbox_domain::{
-    ExecutionId, ExecutionStatus, TaskName,
+    ExecutionId, ExecutionStatus, Json, TaskName, Timestamp,
+    audit::{AuditAction, AuditEntry},
     bulk::{BulkId, BulkState},
     pause::PauseRuleId,
     repair::RepairError,
@@ -53,15 +56,18 @@ pub use repair::{Rerun, Resolved, Restarted, Retried, StepRetry};
 pub use start::Started;
 
 use self::{
+    bulk::Bulks,
     clock::Clock,
     live::LiveRuns,
     loader::Loader,
     metrics::Metrics,
     modules::Modules,
     parking::Parking,
+    pauses::Pauses,
     ready::Ready,
     stopping::{Phase, Stopping},
     timers::Timers,
+    turns::Turns,
     waiters::Waiters,
 };
 use crate::{
@@ -97,7 +103,10 @@ pub(crate) struct Inner {
     live: LiveRuns,
     places: Arc<Semaphore>,
     parking: Parking,
+    pauses: Pauses,
     waiters: Waiters,
+    turns: Turns,
+    bulks: Bulks,
     stopping: Stopping,
     pulse: Pulse,
     metrics: Metrics,
@@ -125,6 +134,10 @@ pub enum EngineError {
     #[error("task \"{task}\" has no version {version}; see GET /admin/v1/modules/{task}/versions")]
     UnknownVersion { task: TaskName, version: u32 },
     #[error(
+        "version {version} of task \"{task}\", which the run is pinned to, has been removed; name another version to go on with, or restart the execution"
+    )]
+    VersionRemoved { task: TaskName, version: u32 },
+    #[error(
         "task \"{task}\" has {executions} executions that are not over; cancel them or wait for their end before removing the module"
     )]
     ModuleInUse { task: TaskName, executions: u64 },
@@ -138,6 +151,10 @@ pub enum EngineError {
     ExpiresInThePast,
     #[error("there is no pause rule \"{}\" in force; see GET /admin/v1/pause", .0.as_str())]
     UnknownPauseRule(PauseRuleId),
+    #[error("{field} {reason}")]
+    BadBulk { field: &'static str, reason: &'static str },
+    #[error("no failed execution matches, so there is nothing to repair")]
+    NothingSelected,
     #[error("there is no bulk repair \"{}\"; see GET /admin/v1/bulk", .0.as_str())]
     UnknownBulk(BulkId),
     #[error("the bulk repair \"{id}\" is {state} already", id = .id.as_str(), state = .state.as_str())]
@@ -153,6 +170,23 @@ pub enum EngineError {
 pub struct Who {
     pub by: Option<String>,
     pub reason: Option<String>,
+}
+
+impl Who {
+    /// What goes into the audit trail, but for what it was done to.
+    fn entry(&self, action: AuditAction, at: Timestamp) -> AuditEntry {
+        AuditEntry {
+            at,
+            actor: self.by.clone(),
+            action,
+            execution: None,
+            task: None,
+            target: None,
+            before: Json::null(),
+            after: Json::null(),
+            reason: self.reason.clone(),
+        }
+    }
 }
 
 impl Engine {
@@ -174,8 +208,11 @@ impl Engine {
             modules: RwLock::default(),
             ready: Ready::default(),
             timers: Timers::default(),
+            pauses: Pauses::default(),
             live: LiveRuns::default(),
             waiters: Waiters::default(),
+            turns: Turns::default(),
+            bulks: Bulks::default(),
             stopping: Stopping::new(),
             pulse: Pulse::new(),
             metrics: Metrics::default(),
@@ -199,8 +236,13 @@ impl Engine {
         let unfinished = engine.store.recover().await?;
         let count = unfinished.len();
         let now = engine.clock.now();
+        let since = pauses::oldest_unfinished(engine.store.as_ref(), now).await?;
+        engine.pauses.load(engine.store.pause_rules(true).await?, since);
         for run in unfinished {
-            match (run.waiting, run.due) {
+            if run.held {
+                engine.pauses.will_show(run.run);
+            }
+            match (run.waiting && !run.held, run.due) {
                 (true, Some(due)) if due > now => engine.timers.set(run.run, due),
                 (true, None) => {} // stands at an event that has not come
                 _ => match quarantine_ms(run.crashes) {
@@ -215,9 +257,11 @@ impl Engine {
             "picked up the runs that are not over"
         );
 
-        let (timers, dispatcher) = (Arc::clone(engine), Arc::clone(engine));
+        let (timers, pauses, dispatcher) = (Arc::clone(engine), Arc::clone(engine), Arc::clone(engine));
         tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
+        tokio::spawn(async move { pauses.pauses.run(&pauses.clock, &pauses.ready).await });
         tokio::spawn(worker::dispatch(dispatcher));
+        tokio::spawn(bulk::resume(Arc::clone(engine)));
         Ok(())
     }
 
@@ -226,7 +270,11 @@ impl Engine {
     pub async fn stop(&self, patience: Duration) {
         let engine = &self.0;
         engine.stopping.advance(Phase::Draining);
-        if tokio::time::timeout(patience, engine.live.empty()).await.is_err() {
+        let at_rest = async {
+            engine.bulks.stopped().await;
+            engine.live.empty().await;
+        };
+        if tokio::time::timeout(patience, at_rest).await.is_err() {
             tracing::warn!(
                 runs = engine.live.len(),
                 "the time for stopping is up; interrupting what still runs"

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use serde_json::{Value, json};
 use stepbox_domain::{
     Json, Manifest, TaskName,
     audit::{AuditAction, AuditEntry},
@@ -32,6 +33,14 @@ pub(crate) struct Active {
 impl Modules {
     pub fn active(&self, task: &TaskName) -> Option<Arc<Active>> {
         self.active.get(task).cloned()
+    }
+
+    /// As the audit trail shows what a module was like.
+    fn shown(&self, task: &TaskName) -> Value {
+        match self.active(task) {
+            None => Value::Null,
+            Some(active) => json!({ "activeVersion": active.version }),
+        }
     }
 
     /// Takes note of a version that the store has made active.
@@ -107,7 +116,13 @@ impl Engine {
         let engine = Arc::clone(engine);
         carried_through(async move {
             let mut modules = engine.modules.write().await;
-            let audit = entry(&engine, AuditAction::UploadModule, &new.task, None, who);
+            let (digest, bytes) = (new.digest.to_string(), new.component.len());
+            let audit = AuditEntry {
+                task: Some(new.task.clone()),
+                before: Json::from(modules.shown(&new.task)),
+                after: Json::from(json!({ "digest": digest, "sizeBytes": bytes })),
+                ..who.entry(AuditAction::UploadModule, new.now)
+            };
             let added = engine.store.add_version(new, audit).await?;
             if let VersionAdded::New(version) = &added {
                 modules.set(version).map_err(StoreError::Corrupt)?;
@@ -127,8 +142,13 @@ impl Engine {
         let (engine, task) = (Arc::clone(&self.0), task.clone());
         carried_through(async move {
             let mut modules = engine.modules.write().await;
-            let target = Some(version.to_string());
-            let audit = entry(&engine, AuditAction::ActivateVersion, &task, target, who);
+            let audit = AuditEntry {
+                task: Some(task.clone()),
+                target: Some(version.to_string()),
+                before: Json::from(modules.shown(&task)),
+                after: Json::from(json!({ "activeVersion": version })),
+                ..who.entry(AuditAction::ActivateVersion, engine.clock.now())
+            };
             match engine.store.activate_version(&task, version, audit).await? {
                 None => Err(EngineError::UnknownVersion { task, version }),
                 Some(view) => {
@@ -147,30 +167,28 @@ impl Engine {
     }
 }
 
-fn entry(
-    engine: &Inner,
-    action: AuditAction,
-    task: &TaskName,
-    target: Option<String>,
-    who: Who,
-) -> AuditEntry {
-    AuditEntry {
-        at: engine.clock.now(),
-        actor: who.by,
-        action,
-        execution: None,
-        task: Some(task.clone()),
-        target,
-        before: Json::null(),
-        after: Json::null(),
-        reason: who.reason,
-    }
+/// What the audit trail keeps of a module that was removed: its versions, the newest ones by digest.
+fn removed(modules: &Modules, task: &TaskName, versions: &[VersionView]) -> Value {
+    const SHOWN_MAX: usize = 20;
+    let newest: Vec<Value> = versions
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|view| json!({ "version": view.version, "digest": view.digest.to_string() }))
+        .collect();
+    let mut shown = modules.shown(task);
+    shown["versionCount"] = json!(versions.len());
+    shown["newest"] = json!(newest);
+    shown
 }
 
 async fn remove_module(engine: &Inner, task: TaskName, who: Who) -> Result<(), EngineError> {
     let mut modules = engine.modules.write().await;
     let versions = engine.store.versions(&task).await?.unwrap_or_default();
-    let audit = entry(engine, AuditAction::RemoveModule, &task, None, who);
+    let audit = AuditEntry {
+        task: Some(task.clone()),
+        before: Json::from(removed(&modules, &task, &versions)),
+        ..who.entry(AuditAction::RemoveModule, engine.clock.now())
+    };
     match engine.store.remove_module(&task, audit).await? {
         Removal::NoSuchModule => Err(EngineError::UnknownModule(task)),
         Removal::InUse(executions) => Err(EngineError::ModuleInUse { task, executions }),

@@ -1,13 +1,41 @@
 //! An admin mends an execution: carries out the plans of the domain.
+//!
+//! Every repair goes the same way ([`mend`]): planned on the run as everybody can read it, so that
+//! what makes no sense changes nothing; then the run is seized, which ends whoever drives it; then
+//! planned once more on what is there now, written, and made ready to go.
 
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
 use stepbox_domain::{
-    ExecutionId, Failure, Json, RunId, StepKey,
-    repair::{Effects, Stale},
-    step::Overrides,
+    ExecutionId, ExecutionStatus, Failure, Json, Run, RunId, StepKey, Timestamp,
+    audit::{AuditAction, AuditEntry},
+    bulk::BulkId,
+    journal::Record,
+    repair::{
+        self as plans, Effects, RepairError, Stale, plan_rerun, plan_resolve, plan_restart, plan_retry,
+    },
+    run::{RunFacts, RunOutcome},
+    step::{Overrides, StepStatus},
 };
+use tokio::sync::RwLockReadGuard;
 
-use super::{Engine, EngineError, Who};
-use crate::store::StoreError;
+use super::{
+    Engine, EngineError, Inner, Who, carried_through,
+    modules::{Active, Modules},
+    stopping::Phase,
+    turns::Turn,
+};
+use crate::store::{Claim, Commit, ExecutionView, Repair, RepairChange, StoreError, Trigger};
+
+/// How often a repair begins again because somebody else took the run meanwhile.
+const LOOKS_MAX: u32 = 5;
+
+/// How soon it is tried again to let go of a run.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Names that an entry of the audit trail lists; the rest is counted. The journal has them all.
+const NAMES_SHOWN_MAX: usize = 50;
 
 /// A dead step is to be tried again.
 #[derive(Clone, Debug)]
@@ -54,57 +82,509 @@ pub struct Rerun {
     pub effects: Effects,
 }
 
+/// Whose repair it is, and within what.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Order {
+    pub who: Who,
+    pub dry_run: bool,
+    /// The bulk repair that it is part of.
+    pub bulk: Option<BulkId>,
+}
+
 impl Engine {
     /// Tries a dead step again in its run. With `dry_run` nothing changes, and the answer says what
     /// would.
     pub async fn retry_step(
         &self,
-        _execution: &ExecutionId,
-        _retry: StepRetry,
-        _who: Who,
-        _dry_run: bool,
+        execution: &ExecutionId,
+        retry: StepRetry,
+        who: Who,
+        dry_run: bool,
     ) -> Result<Retried, EngineError> {
-        Err(not_built())
+        let (engine, execution) = (self.0.clone(), execution.clone());
+        let order = Order { who, dry_run, bulk: None };
+        carried_through(async move {
+            let floor = Floor::take(&engine, &execution).await?;
+            mend(&engine, &floor, &order, |seen| Ok(retried(seen, &retry, &order)?)).await
+        })
+        .await
     }
 
     /// Puts in by hand what a dead step has come to.
     pub async fn resolve_step(
         &self,
-        _execution: &ExecutionId,
-        _step: StepKey,
-        _outcome: Result<Json, Failure>,
-        _who: Who,
-        _dry_run: bool,
+        execution: &ExecutionId,
+        step: StepKey,
+        outcome: Result<Json, Failure>,
+        who: Who,
+        dry_run: bool,
     ) -> Result<Resolved, EngineError> {
-        Err(not_built())
+        let (engine, execution) = (self.0.clone(), execution.clone());
+        let order = Order { who, dry_run, bulk: None };
+        carried_through(async move {
+            let floor = Floor::take(&engine, &execution).await?;
+            mend(&engine, &floor, &order, |seen| Ok(resolved(seen, &step, &outcome, &order)?)).await
+        })
+        .await
     }
 
     /// Ends the current run, if it is still going, and begins a new one from nothing, on the active
     /// version.
     pub async fn restart(
         &self,
-        _execution: &ExecutionId,
-        _payload: Option<Json>,
-        _who: Who,
-        _dry_run: bool,
+        execution: &ExecutionId,
+        payload: Option<Json>,
+        who: Who,
+        dry_run: bool,
     ) -> Result<Restarted, EngineError> {
-        Err(not_built())
+        let (engine, execution) = (self.0.clone(), execution.clone());
+        let order = Order { who, dry_run, bulk: None };
+        carried_through(async move {
+            let floor = Floor::take(&engine, &execution).await?;
+            let active = floor.active_for(payload.as_ref())?;
+            mend(&engine, &floor, &order, |seen| Ok(restarted(seen, &active, payload.as_ref(), &order))).await
+        })
+        .await
     }
 
     /// Ends the current run, if it is still going, and begins a new one, on the active version, that
     /// keeps what is completed but for `steps`.
     pub async fn rerun(
         &self,
-        _execution: &ExecutionId,
-        _steps: Vec<StepKey>,
-        _preserve: Vec<StepKey>,
-        _who: Who,
-        _dry_run: bool,
+        execution: &ExecutionId,
+        steps: Vec<StepKey>,
+        preserve: Vec<StepKey>,
+        who: Who,
+        dry_run: bool,
     ) -> Result<Rerun, EngineError> {
-        Err(not_built())
+        let (engine, execution) = (self.0.clone(), execution.clone());
+        let wanted = plans::Rerun { steps, preserve, by: who.by.clone() };
+        let order = Order { who, dry_run, bulk: None };
+        carried_through(async move {
+            let floor = Floor::take(&engine, &execution).await?;
+            let active = floor.active_for(None)?;
+            mend(&engine, &floor, &order, |seen| Ok(rerun(seen, &active, &wanted)?)).await
+        })
+        .await
     }
 }
 
-fn not_built() -> EngineError {
-    EngineError::Store(StoreError::Unavailable("not built".to_owned()))
+/// Why an item of a bulk repair is not repaired.
+pub(crate) enum ItemTrouble {
+    /// It is no longer what was selected.
+    Changed(String),
+    Engine(EngineError),
+}
+
+impl From<EngineError> for ItemTrouble {
+    fn from(error: EngineError) -> Self {
+        ItemTrouble::Engine(error)
+    }
+}
+
+/// Tries the dead step again that made a failed execution fail.
+pub(crate) async fn retry_failed(
+    engine: &Arc<Inner>,
+    execution: &ExecutionId,
+    overrides: &Overrides,
+    version: Option<u32>,
+    order: &Order,
+) -> Result<(), ItemTrouble> {
+    let floor = Floor::take(engine, execution).await?;
+    still_failed(floor.view.status)?;
+    mend(engine, &floor, order, |seen| {
+        still_failed(seen.status)?;
+        let Some(step) = step_to_blame(&seen.run) else {
+            return Err(ItemTrouble::Changed("it has no dead step that could be tried again".to_owned()));
+        };
+        let retry = StepRetry { step, overrides: overrides.clone(), version };
+        Ok(retried(seen, &retry, order).map_err(EngineError::from)?)
+    })
+    .await
+    .map(|_| ())
+}
+
+/// Restarts a failed execution with the payload that it has.
+pub(crate) async fn restart_failed(
+    engine: &Arc<Inner>,
+    execution: &ExecutionId,
+    order: &Order,
+) -> Result<(), ItemTrouble> {
+    let floor = Floor::take(engine, execution).await?;
+    still_failed(floor.view.status)?;
+    let active = floor.active_for(None)?;
+    mend(engine, &floor, order, |seen| {
+        still_failed(seen.status)?;
+        Ok::<_, ItemTrouble>(restarted(seen, &active, None, order))
+    })
+    .await
+    .map(|_| ())
+}
+
+fn still_failed(status: ExecutionStatus) -> Result<(), ItemTrouble> {
+    match status {
+        ExecutionStatus::Failed => Ok(()),
+        other => Err(ItemTrouble::Changed(format!("it is no longer failed but {}", other.as_str()))),
+    }
+}
+
+/// The step that the failure names; else the last one that is dead.
+fn step_to_blame(run: &Run) -> Option<StepKey> {
+    let named = match run.end().map(|end| &end.outcome) {
+        Some(RunOutcome::Failed(failure)) => failure.step.clone(),
+        _ => None,
+    };
+    let dead = || run.steps().iter().rev().find(|step| step.status() == StepStatus::Dead);
+    named.or_else(|| dead().map(|step| step.key.clone()))
+}
+
+/// What a repair stands on while it goes on: nobody else repairs the execution, and no version
+/// comes or goes.
+struct Floor<'a> {
+    _turn: Turn<'a>,
+    modules: RwLockReadGuard<'a, Modules>,
+    view: ExecutionView,
+}
+
+impl<'a> Floor<'a> {
+    async fn take(engine: &'a Inner, execution: &ExecutionId) -> Result<Self, EngineError> {
+        let turn = engine.turns.take(execution).await;
+        let modules = engine.modules.read().await;
+        match engine.store.execution(execution).await? {
+            None => Err(EngineError::UnknownExecution(execution.clone())),
+            Some(view) => Ok(Floor { _turn: turn, modules, view }),
+        }
+    }
+
+    /// The version that a new run gets. It must take the payload: the new one, else the old one,
+    /// which may have been made for another version.
+    fn active_for(&self, payload: Option<&Json>) -> Result<Arc<Active>, EngineError> {
+        let task = &self.view.task;
+        let active = self.modules.active(task).ok_or_else(|| EngineError::UnknownTask(task.clone()))?;
+        active.accepts(payload.unwrap_or(&self.view.payload))?;
+        Ok(active)
+    }
+}
+
+/// The run as a plan sees it.
+struct Seen {
+    run: Run,
+    status: ExecutionStatus,
+    /// The length of its journal.
+    records: u64,
+    now: Timestamp,
+}
+
+impl Seen {
+    fn new(engine: &Inner, facts: RunFacts, status: ExecutionStatus, records: &[Record]) -> Self {
+        Seen {
+            run: Run::fold(facts, engine.config.policy.clone(), records),
+            status,
+            records: records.len() as u64,
+            now: engine.clock.now(),
+        }
+    }
+
+    fn amended(&self, record: Record, version: Option<u32>) -> RepairChange {
+        RepairChange::Amend { first_number: self.records, records: vec![record], version }
+    }
+
+    /// As the audit trail shows what was before.
+    fn shown(&self, step: Option<&StepKey>) -> Value {
+        let facts = self.run.facts();
+        let mut shown = json!({
+            "status": self.status.as_str(),
+            "run": facts.run.as_str(),
+            "version": facts.version,
+        });
+        if let Some(step) = step.and_then(|step| self.run.step(step)) {
+            shown["step"] = json!(step.status().as_str());
+            shown["attempts"] = json!(step.attempts.len());
+        }
+        shown
+    }
+}
+
+/// What a repair comes to, before anything is changed.
+struct Plan<A> {
+    action: AuditAction,
+    /// The step that it is about; none where it is about the run.
+    step: Option<StepKey>,
+    change: RepairChange,
+    /// As the audit trail shows what is now.
+    after: Value,
+    answer: A,
+}
+
+fn retried(seen: &Seen, retry: &StepRetry, order: &Order) -> Result<Plan<Retried>, RepairError> {
+    let facts = seen.run.facts();
+    // The one that it has is no other.
+    let version = retry.version.filter(|version| *version != facts.version);
+    let wanted = plans::RetryStep {
+        step: retry.step.clone(),
+        overrides: retry.overrides.clone(),
+        version,
+        by: order.who.by.clone(),
+    };
+    let plan = plan_retry(&seen.run, &wanted, seen.now)?;
+    let attempt = plan.attempt.unwrap_or(1);
+    let mut after = json!({
+        "status": ExecutionStatus::Running.as_str(),
+        "run": facts.run.as_str(),
+        "version": version.unwrap_or(facts.version),
+        "attempt": attempt,
+    });
+    if !retry.overrides.is_empty() {
+        after["overrides"] = serde_json::to_value(&retry.overrides).unwrap_or_default();
+    }
+    Ok(Plan {
+        action: AuditAction::RetryStep,
+        step: Some(retry.step.clone()),
+        change: seen.amended(plan.record, version),
+        after,
+        answer: Retried { run: facts.run.clone(), step: retry.step.clone(), attempt, effects: plan.effects },
+    })
+}
+
+fn resolved(
+    seen: &Seen,
+    step: &StepKey,
+    outcome: &Result<Json, Failure>,
+    order: &Order,
+) -> Result<Plan<Resolved>, RepairError> {
+    let facts = seen.run.facts();
+    let plan = plan_resolve(&seen.run, step, outcome.clone(), order.who.by.clone(), seen.now)?;
+    let outcome = match outcome {
+        Ok(result) => json!({ "resultBytes": result.len_bytes() }),
+        Err(failure) => json!({ "failure": failure.message.chars().take(200).collect::<String>() }),
+    };
+    Ok(Plan {
+        action: AuditAction::ResolveStep,
+        step: Some(step.clone()),
+        change: seen.amended(plan.record, None),
+        after: json!({
+            "status": ExecutionStatus::Running.as_str(),
+            "run": facts.run.as_str(),
+            "version": facts.version,
+            "outcome": outcome,
+        }),
+        answer: Resolved { run: facts.run.clone(), step: step.clone(), effects: plan.effects },
+    })
+}
+
+/// The run that takes the place of the one that is seen.
+struct Next {
+    run: RunId,
+    index: u32,
+    deadline: Option<Timestamp>,
+    after: Value,
+}
+
+impl Next {
+    fn of(seen: &Seen, active: &Active) -> Self {
+        let facts = seen.run.facts();
+        let index = facts.index + 1;
+        let run = RunId::new(&facts.execution, index);
+        let after = json!({
+            "status": ExecutionStatus::Scheduled.as_str(),
+            "run": run.as_str(),
+            "version": active.version,
+        });
+        Next { run, index, deadline: active.timeout_ms.map(|ms| seen.now.plus_ms(ms)), after }
+    }
+}
+
+fn restarted(seen: &Seen, active: &Active, payload: Option<&Json>, order: &Order) -> Plan<Restarted> {
+    let plan = plan_restart(&seen.run, order.who.by.as_deref(), seen.now);
+    let Next { run, index, deadline, mut after } = Next::of(seen, active);
+    if let Some(payload) = payload {
+        after["payloadBytes"] = json!(payload.len_bytes());
+    }
+    Plan {
+        action: AuditAction::Restart,
+        step: None,
+        change: RepairChange::Replace {
+            end: plan.end,
+            at: seen.now,
+            trigger: Trigger::Restart,
+            triggered_by: order.who.by.clone(),
+            version: active.version,
+            payload: payload.cloned(),
+            deadline,
+            records: plan.records,
+        },
+        after,
+        answer: Restarted { run, index, version: active.version, effects: plan.effects },
+    }
+}
+
+fn rerun(seen: &Seen, active: &Active, wanted: &plans::Rerun) -> Result<Plan<Rerun>, RepairError> {
+    let plans::RerunPlan { replacement, effective, stale } = plan_rerun(&seen.run, wanted, seen.now)?;
+    let Next { run, index, deadline, mut after } = Next::of(seen, active);
+    after["rerun"] = names(&effective);
+    after["kept"] = names(&replacement.effects.kept);
+    Ok(Plan {
+        action: AuditAction::Rerun,
+        step: None,
+        change: RepairChange::Replace {
+            end: replacement.end,
+            at: seen.now,
+            trigger: Trigger::SelectiveRerun,
+            triggered_by: wanted.by.clone(),
+            version: active.version,
+            payload: None,
+            deadline,
+            records: replacement.records,
+        },
+        after,
+        answer: Rerun { run, index, version: active.version, effective, stale, effects: replacement.effects },
+    })
+}
+
+fn names(steps: &[StepKey]) -> Value {
+    let first: Vec<&str> = steps.iter().take(NAMES_SHOWN_MAX).map(StepKey::as_str).collect();
+    json!({ "count": steps.len(), "first": first })
+}
+
+/// Carries out a repair, or with a dry run finds out what it would come to.
+async fn mend<A, E: From<EngineError>>(
+    engine: &Arc<Inner>,
+    floor: &Floor<'_>,
+    order: &Order,
+    plan: impl Fn(&Seen) -> Result<Plan<A>, E>,
+) -> Result<A, E> {
+    let execution = &floor.view.id;
+    // An item of a bulk repair is over: there is nobody whom it would disturb to be seized.
+    if order.bulk.is_none() {
+        let seen = read(engine, &floor.view).await?;
+        let plan = plan(&seen)?;
+        check_version(engine, floor, &seen, &plan).await?;
+        if order.dry_run {
+            return Ok(plan.answer);
+        }
+    }
+    let mut last = None;
+    for _ in 0..LOOKS_MAX {
+        let seized = engine.store.seize(execution).await.map_err(EngineError::from)?;
+        let Some(seized) = seized else {
+            return Err(EngineError::UnknownExecution(execution.clone()).into());
+        };
+        let claim = seized.claim;
+        last = Some(claim);
+        engine.live.interrupt_before(claim.run, claim.epoch);
+        let seen = Seen::new(engine, seized.facts, seized.status, &seized.records);
+        let planned = match plan(&seen) {
+            Ok(plan) => check_version(engine, floor, &seen, &plan).await.map(|()| plan).map_err(E::from),
+            Err(error) => Err(error),
+        };
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(error) => {
+                let_go(engine, claim).await;
+                return Err(error);
+            }
+        };
+        let audit = entry(floor, order, &seen, &plan);
+        let repair = Repair { claim, change: plan.change, audit, bulk: order.bulk.clone() };
+        match engine.store.repair(repair).await {
+            Ok(run) => {
+                engine.timers.forget(claim.run);
+                engine.ready.push(run);
+                engine.waiters.wake(execution);
+                return Ok(plan.answer);
+            }
+            Err(StoreError::ClaimLost) => {}
+            Err(error) => {
+                let_go(engine, claim).await;
+                return Err(EngineError::from(error).into());
+            }
+        }
+    }
+    if let Some(claim) = last {
+        let_go(engine, claim).await;
+    }
+    let reason = format!("the execution was changed {LOOKS_MAX} times while it was to be repaired");
+    Err(EngineError::from(StoreError::Unavailable(reason)).into())
+}
+
+async fn read(engine: &Inner, view: &ExecutionView) -> Result<Seen, EngineError> {
+    let journal = engine.store.journal(&view.run).await?;
+    let (facts, records) =
+        journal.ok_or_else(|| StoreError::Corrupt(format!("run {} has no journal", view.run)))?;
+    Ok(Seen::new(engine, facts, view.status, &records))
+}
+
+/// A run that goes on needs the version that it goes on with; its module may have been removed
+/// since it was over. (A new run gets the active version, which is there.)
+async fn check_version<A>(
+    engine: &Inner,
+    floor: &Floor<'_>,
+    seen: &Seen,
+    plan: &Plan<A>,
+) -> Result<(), EngineError> {
+    let RepairChange::Amend { version: asked, .. } = &plan.change else { return Ok(()) };
+    let facts = seen.run.facts();
+    let version = asked.unwrap_or(facts.version);
+    let task = facts.task.clone();
+    if floor.modules.active(&task).is_some_and(|active| active.version == version)
+        || engine.store.version(&task, version).await?.is_some()
+    {
+        return Ok(());
+    }
+    Err(match asked {
+        Some(_) => EngineError::UnknownVersion { task, version },
+        None => EngineError::VersionRemoved { task, version },
+    })
+}
+
+fn entry<A>(floor: &Floor<'_>, order: &Order, seen: &Seen, plan: &Plan<A>) -> AuditEntry {
+    let mut after = plan.after.clone();
+    if let Some(bulk) = &order.bulk {
+        after["bulk"] = json!(bulk.as_str());
+    }
+    let target = match &plan.step {
+        Some(step) => step.to_string(),
+        None => seen.run.facts().run.to_string(),
+    };
+    AuditEntry {
+        execution: Some(floor.view.id.clone()),
+        task: Some(floor.view.task.clone()),
+        target: Some(target),
+        before: Json::from(seen.shown(plan.step.as_ref())),
+        after: Json::from(after),
+        ..order.who.entry(plan.action, seen.now)
+    }
+}
+
+/// Nothing came of it. Whoever had the run before cannot go on, so it is taken up anew.
+async fn let_go(engine: &Arc<Inner>, claim: Claim) {
+    if !try_let_go(engine, claim).await {
+        let engine = Arc::clone(engine);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(TRY_AGAIN) => {}
+                    // The next start of the host finds it.
+                    () = engine.stopping.reached(Phase::Expired) => return,
+                }
+                if try_let_go(&engine, claim).await {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn try_let_go(engine: &Inner, claim: Claim) -> bool {
+    match engine.store.commit(Commit::let_go(claim)).await {
+        // Whether there is anything to go on with, the claim finds out.
+        Ok(()) | Err(StoreError::ClaimLost) => {
+            engine.ready.push(claim.run);
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, run = claim.run.0, "a run cannot be let go of yet; trying again");
+            false
+        }
+    }
 }

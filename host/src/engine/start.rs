@@ -45,8 +45,11 @@ impl Engine {
                 Ok(()) => {
                     let now = engine.clock.now();
                     // A place that is free is taken at once, and start and claim are one commit.
+                    let is_held = engine.pauses.hold(&id, &task, None, now).is_some();
                     let permit = match engine.ready.len() {
-                        0 if !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
+                        0 if !is_held && !engine.stopping.has_begun() => {
+                            engine.places.clone().try_acquire_owned().ok()
+                        }
                         _ => None,
                     };
                     let new = NewExecution {

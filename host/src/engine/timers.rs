@@ -83,6 +83,7 @@ impl Timers {
             }
             let nap = next.map_or(NAP_MAX, |next| Duration::from_millis(next.ms_since(now)).min(NAP_MAX));
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(nap) => {}
                 () = self.sooner.notified() => {}
             }

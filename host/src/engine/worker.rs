@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use stepbox_domain::{
     Failure, FailureKind, Run, Timestamp,
     decide::{Input, Reply},
+    pause::PauseRuleId,
     run::{RunFacts, Wait},
 };
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     sandbox::{GuestContext, GuestExit, HandlerSetup},
-    store::{Claimed, Commit, RunKey, StoreError},
+    store::{Claim, Claimed, Commit, RunKey, Standing, StoreError},
 };
 
 /// How soon a run is looked at again that could not be taken up, or whose store did not answer.
@@ -33,9 +34,10 @@ pub(crate) async fn dispatch(engine: Arc<Inner>) {
     loop {
         engine.pulse.beat();
         let run = tokio::select! {
+            biased;
+            () = engine.stopping.reached(Phase::Draining) => return,
             run = engine.ready.pop() => run,
             () = tokio::time::sleep(Duration::from_secs(1)) => continue,
-            () = engine.stopping.reached(Phase::Draining) => return,
         };
         let permit = match engine.places.clone().try_acquire_owned() {
             Ok(permit) => permit,
@@ -53,9 +55,10 @@ async fn wait_for_place(engine: &Arc<Inner>) -> Option<OwnedSemaphorePermit> {
         engine.parking.make_room();
         engine.pulse.beat();
         tokio::select! {
+            biased;
+            () = engine.stopping.reached(Phase::Draining) => return None,
             permit = engine.places.clone().acquire_owned() => return permit.ok(),
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
-            () = engine.stopping.reached(Phase::Draining) => return None,
         }
     }
 }
@@ -65,7 +68,10 @@ async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) 
     let Some(handle) = engine.live.enter(run) else { return };
     match engine.store.claim(run, engine.clock.now()).await {
         Ok(Some(claimed)) => drive(engine, handle, claimed, permit).await,
-        Ok(None) => engine.live.leave(run, false, &engine.ready),
+        Ok(None) => {
+            engine.pauses.taken_up(run);
+            engine.live.leave(run, false, &engine.ready);
+        }
         Err(error) => {
             tracing::warn!(%error, run = run.0, "a run could not be claimed; trying again");
             engine.live.leave(run, false, &engine.ready);
@@ -85,24 +91,27 @@ pub(crate) async fn drive(
     let key = claimed.claim.run;
     let execution = claimed.facts.execution.clone();
     let rest = Box::pin(lead(&engine, &handle, claimed)).await;
-    let stands_at_event = match &rest {
+    // It leaves before anything can wake it: who finds it here still would pass it over. A wake-up
+    // too many does no harm.
+    let at_event = matches!(rest, Rest::Stands { at_event: true, .. });
+    engine.live.leave(key, at_event, &engine.ready);
+    match rest {
         // Gone, it may be over: then somebody has to hear of it.
-        Rest::Over | Rest::Gone => {
+        Rest::Over | Rest::Gone => engine.waiters.wake(&execution),
+        Rest::Unknown => {
             engine.waiters.wake(&execution);
-            false
+            engine.ready.push(key);
         }
-        Rest::Stands { due, at_event } => {
+        Rest::Stands { due, .. } => {
             if let Some(due) = due {
-                engine.timers.set(key, *due);
+                engine.timers.set(key, due);
             }
-            *at_event
         }
+        Rest::Held(rule) => engine.pauses.keep(key, rule, &engine.clock, &engine.ready),
         Rest::Again(after) => {
             engine.timers.set(key, engine.clock.now().plus_ms(after.as_millis() as u64));
-            false
         }
-    };
-    engine.live.leave(key, stands_at_event, &engine.ready);
+    }
     drop(permit);
 }
 
@@ -114,13 +123,22 @@ enum Rest {
         due: Option<Timestamp>,
         at_event: bool,
     },
+    /// Let go because this pause rule holds it, whose end wakes it.
+    Held(PauseRuleId),
     /// Let go without having got anywhere.
     Again(Duration),
     /// No longer ours.
     Gone,
+    /// No longer ours, and perhaps by a commit of our own whose answer got lost: it may be over, or
+    /// stand at something.
+    Unknown,
 }
 
 async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -> Rest {
+    // Before its clocks are looked at: they stand.
+    if let Some(paused) = engine.pauses.hold_of_run(&claimed.facts, engine.clock.now()) {
+        return held(engine, &claimed, paused).await;
+    }
     let Claimed { claim, facts, payload, digest, records, events, crashes } = claimed;
     let mut run = Run::fold(facts.clone(), engine.config.policy.clone(), &records);
     run.mailbox_mut().receive(events);
@@ -154,27 +172,37 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         };
     }
     // Its time may have been up before it was taken up.
-    match live.lock().await.take(Input::TimePasses).await {
+    let taken_up_at = engine.clock.now();
+    let taken = live.lock().await.take(Input::TimePasses).await;
+    match taken {
         Ok(Reply::Stop) => return Rest::Over,
         Ok(_) => {}
         Err(Gone) => return after_trouble(engine, &live).await,
     }
+    let deadline = live.lock().await.run().deadline();
 
     let calls = Box::new(Calls(live.clone()));
     let setup = HandlerSetup { context };
     let Some(guest) = guest else { return Rest::Again(TRY_AGAIN) };
     let exit = tokio::select! {
+        biased;
         exit = guest.run(setup, &payload, calls) => Some(exit),
-        () = passed(engine, facts.deadline) => None,
-        () = handle.cancelled() => return Rest::Gone,
+        () = engine.pauses.out_of_time(&engine.clock, &facts, taken_up_at, deadline) => None,
+        () = handle.interrupted(claim) => return Rest::Gone,
         () = out_of_patience(engine) => Some(GuestExit::Ended),
     };
     match exit {
         Some(GuestExit::Returned(result)) => {
-            let calls_made = live.lock().await.calls_made();
+            let (calls_made, result) = {
+                let live = live.lock().await;
+                (live.calls_made(), result.map_err(|failure| live.with_logs(failure)))
+            };
             end(&live, Input::HandlerReturns { calls_made, result }).await
         }
-        Some(GuestExit::Failed(failure)) => end(&live, Input::HandlerFails { failure }).await,
+        Some(GuestExit::Failed(failure)) => {
+            let failure = live.lock().await.with_logs(failure);
+            end(&live, Input::HandlerFails { failure }).await
+        }
         Some(GuestExit::Unavailable(reason)) => {
             tracing::warn!(%reason, run = %facts.run, "no instance for a run; trying again");
             // Those that stand still hold memory that would do.
@@ -186,6 +214,29 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     }
     .or_trouble(engine, &live)
     .await
+}
+
+/// Lets go of a run that a pause rule holds as a whole, without looking at anything in it.
+async fn held(engine: &Arc<Inner>, claimed: &Claimed, paused: Wait) -> Rest {
+    let Wait::Pause { rule, .. } = &paused else { return Rest::Again(TRY_AGAIN) };
+    let rule = rule.clone();
+    let commit = Commit {
+        claim: claimed.claim,
+        first_number: claimed.records.len() as u64,
+        records: Vec::new(),
+        consumed: Vec::new(),
+        standing: Some(Standing::Open { waiting: Some(paused), due: None }),
+        release: true,
+    };
+    engine.pauses.will_show(claimed.claim.run);
+    match engine.store.commit(commit).await {
+        Ok(()) => Rest::Held(rule),
+        Err(StoreError::ClaimLost) => Rest::Gone,
+        Err(error) => {
+            tracing::error!(%error, run = %claimed.facts.run, "a held run could not be written; trying again");
+            let_go(engine, claimed.claim, &claimed.facts).await
+        }
+    }
 }
 
 /// Why a run must not be given to its guest: a failure to end it with, or a reason to try later.
@@ -258,6 +309,9 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
         return Rest::Gone;
     }
     engine.metrics.suspended.inc();
+    if let Some(rule) = held.paused_by() {
+        return Rest::Held(rule.clone());
+    }
     let due = held.run().due();
     let Some(Wait::Event { event, .. }) = held.run().wait() else {
         return Rest::Stands { due, at_event: false };
@@ -278,7 +332,7 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
 /// Something could not be written. If the run is still ours, nobody knows what is on disk: let go
 /// of it, however long the store needs, and take it up from what is there.
 async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
-    let (claim, run) = {
+    let (claim, facts) = {
         let live = live.lock().await;
         match live.hold() {
             Hold::Lost => return Rest::Gone,
@@ -287,15 +341,21 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
             }
             Hold::Ours | Hold::Unsure => {}
         }
-        (live.claim(), live.run().facts().run.clone())
+        (live.claim(), live.run().facts().clone())
     };
+    let_go(engine, claim, &facts).await
+}
+
+/// Ends the claim, however long the store needs for it.
+async fn let_go(engine: &Arc<Inner>, claim: Claim, facts: &RunFacts) -> Rest {
     loop {
         match engine.store.commit(Commit::let_go(claim)).await {
             Ok(()) => return Rest::Again(Duration::ZERO),
-            Err(StoreError::ClaimLost) => return Rest::Gone,
+            Err(StoreError::ClaimLost) => return Rest::Unknown,
             Err(error) => {
-                tracing::error!(%error, %run, "a run cannot be let go of yet; trying again");
+                tracing::error!(%error, run = %facts.run, "a run cannot be let go of yet; trying again");
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     // The next start of the host finds it.
                     () = engine.stopping.reached(Phase::Expired) => return Rest::Gone,
@@ -311,17 +371,4 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
 async fn out_of_patience(engine: &Arc<Inner>) {
     engine.stopping.reached(Phase::Expired).await;
     tokio::time::sleep(LAST_WORDS).await;
-}
-
-/// Comes back when `deadline` has passed; never without one.
-async fn passed(engine: &Arc<Inner>, deadline: Option<Timestamp>) {
-    let Some(deadline) = deadline else { return std::future::pending().await };
-    loop {
-        let left = deadline.ms_since(engine.clock.now());
-        if left == 0 {
-            return;
-        }
-        // In naps, since the wall clock may be set while we sleep.
-        tokio::time::sleep(Duration::from_millis(left.min(60_000))).await;
-    }
 }

@@ -247,6 +247,7 @@ pub(super) fn attempt_failure(failure: Failure) -> AttemptFailure {
         message: failure.message,
         details: failure.details,
         backtrace: failure.backtrace,
+        logs: failure.logs,
         retryable,
         retry_after_ms: None,
     }

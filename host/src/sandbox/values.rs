@@ -99,7 +99,7 @@ pub(super) fn attempt_failure_from_guest(
     limits: &GuestLimits,
 ) -> AttemptFailure {
     let (message, details) = said(message, details, limits);
-    AttemptFailure { kind: FailureKind::Error, message, details, backtrace: None, retryable, retry_after_ms }
+    AttemptFailure { details, retryable, retry_after_ms, ..AttemptFailure::new(FailureKind::Error, message) }
 }
 
 /// A guest's own error is worth more than its form: what cannot be kept is left out, and that

@@ -9,21 +9,30 @@
 //! Within a kind the order is kept.
 
 use sqlx::{ConnectOptions, Connection as _, sqlite::SqliteConnectOptions};
-use stepbox_domain::{ExecutionId, TaskName, Timestamp};
+use stepbox_domain::{
+    ExecutionId, TaskName, Timestamp,
+    audit::AuditEntry,
+    bulk::BulkId,
+    pause::{PauseRule, PauseRuleId},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::lock::DirectoryLock;
 use super::queries::{
-    Connection, cancels,
+    Connection,
+    bulks::{self, ItemKey},
+    cancels::{self, NewCancel},
     claims::{self, Hold},
     commits::{self, Encoded},
     events::{self, NewEvent},
     executions::{self, Known},
-    modules, runs,
+    modules,
+    pauses::{self, Deletion},
+    repairs, runs,
 };
 use super::{
-    Cancel, Creation, EventAdded, NewExecution, NewVersion, Removal, RunKey, StoreError, Unfinished,
-    VersionAdded, VersionView,
+    Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewVersion, Removal, RunKey, StoreError,
+    Unfinished, VersionAdded, VersionView,
 };
 
 /// So much goes into one transaction at most, for the first of a batch waits for the last.
@@ -35,12 +44,20 @@ pub(super) enum Verb {
     Create(NewExecution),
     Claim { run: RunKey, now: Timestamp },
     Commit(Encoded),
-    Cancel { execution: ExecutionId, by: Option<String>, now: Timestamp },
+    Cancel(Box<NewCancel>),
+    Seize(ExecutionId),
+    Repair(Box<repairs::Encoded>),
+    AddPauseRule(Box<(PauseRule, AuditEntry)>),
+    DeletePauseRules(Deletion),
+    CreateBulk(Box<(NewBulk, AuditEntry)>),
+    SkipBulkItem { bulk: BulkId, execution: ExecutionId, why: String },
+    SettleBulk(Vec<ItemKey>),
+    EndBulk(Box<bulks::End>),
     AddEvent(NewEvent),
     Recover,
-    AddVersion(NewVersion),
-    ActivateVersion { task: TaskName, version: u32 },
-    RemoveModule(TaskName),
+    AddVersion(Box<(NewVersion, AuditEntry)>),
+    ActivateVersion { task: TaskName, version: u32, audit: Box<AuditEntry> },
+    RemoveModule(TaskName, Box<AuditEntry>),
     Ping,
 }
 
@@ -51,7 +68,8 @@ impl Verb {
             Verb::Create(new) => new.payload.len_bytes(),
             Verb::Commit(commit) => commit.bytes(),
             Verb::AddEvent(event) => event.payload.len_bytes(),
-            Verb::AddVersion(new) => new.component.len(),
+            Verb::AddVersion(new) => new.0.component.len(),
+            Verb::Repair(repair) => repair.bytes(),
             _ => 0,
         }
     }
@@ -63,6 +81,11 @@ pub(super) enum Outcome {
     Claimed(Option<Hold>),
     Committed,
     Cancelled(Cancel),
+    Seized(Option<Claim>),
+    Repaired(RunKey),
+    RulesDeleted(Vec<PauseRuleId>),
+    BulkCreated(u64),
+    BulkEnded(bool),
     EventAdded(EventAdded),
     Recovered(Vec<Unfinished>),
     VersionAdded(VersionAdded),
@@ -193,6 +216,7 @@ impl Writer {
         let done = transaction(connection, known, verbs).await;
         if let Err(error) = &done {
             tracing::error!(%error, verbs = verbs.len(), "a write failed; nothing of it was kept");
+            known.trail = None;
             // Closing rolls back whatever is open, and what comes next starts afresh.
             if let Some(connection) = self.connection.take()
                 && let Err(error) = connection.close().await
@@ -267,14 +291,36 @@ async fn phases(
     for (place, verb) in verbs.iter().enumerate() {
         let outcome = match verb {
             Verb::Recover => Outcome::Recovered(runs::recover(connection).await?),
-            Verb::AddVersion(new) => Outcome::VersionAdded(modules::add_version(connection, new).await?),
-            Verb::ActivateVersion { task, version } => {
-                Outcome::VersionActivated(modules::activate_version(connection, task, *version).await?)
+            Verb::AddVersion(new) => {
+                let (new, audit) = &**new;
+                Outcome::VersionAdded(modules::add_version(connection, known, new, audit).await?)
             }
-            Verb::RemoveModule(task) => Outcome::ModuleRemoved(modules::remove(connection, task).await?),
-            Verb::Cancel { execution, by, now } => {
-                Outcome::Cancelled(cancels::cancel(connection, execution, by.as_deref(), *now).await?)
+            Verb::ActivateVersion { task, version, audit } => Outcome::VersionActivated(
+                modules::activate_version(connection, known, task, *version, audit).await?,
+            ),
+            Verb::RemoveModule(task, audit) => {
+                Outcome::ModuleRemoved(modules::remove(connection, known, task, audit).await?)
             }
+            Verb::Cancel(cancel) => Outcome::Cancelled(cancels::cancel(connection, known, cancel).await?),
+            Verb::AddPauseRule(new) => {
+                pauses::add(connection, known, &new.0, &new.1).await?;
+                Outcome::Written
+            }
+            Verb::DeletePauseRules(deletion) => {
+                Outcome::RulesDeleted(pauses::delete(connection, known, deletion).await?)
+            }
+            Verb::CreateBulk(new) => {
+                Outcome::BulkCreated(bulks::create(connection, known, &new.0, &new.1).await?)
+            }
+            Verb::SkipBulkItem { bulk, execution, why } => {
+                bulks::skip(connection, bulk, execution, why).await?;
+                Outcome::Written
+            }
+            Verb::SettleBulk(items) => {
+                bulks::settle(connection, items).await?;
+                Outcome::Written
+            }
+            Verb::EndBulk(end) => Outcome::BulkEnded(bulks::end(connection, known, end).await?),
             Verb::Ping => {
                 sqlx::query("update pulse set beats = beats + 1").execute(&mut *connection).await?;
                 Outcome::Written
@@ -303,6 +349,19 @@ async fn phases(
     if !commits.is_empty() {
         for (place, committed) in places.into_iter().zip(commits::commit(connection, &commits).await?) {
             answers.put(place, committed.map(|()| Outcome::Committed));
+        }
+    }
+
+    // A repair ends a hold, and what was recorded under the hold before a seizure is not lost for
+    // having come together with it.
+    for (place, verb) in verbs.iter().enumerate() {
+        if let Verb::Repair(repair) = verb {
+            answers.put(place, repairs::repair(connection, known, repair).await?.map(Outcome::Repaired));
+        }
+    }
+    for (place, verb) in verbs.iter().enumerate() {
+        if let Verb::Seize(execution) = verb {
+            answers.put(place, Ok(Outcome::Seized(repairs::seize(connection, execution).await?)));
         }
     }
 

@@ -14,6 +14,7 @@ mod group_commit;
 mod lock;
 mod queries;
 mod schema;
+mod trail;
 
 #[cfg(test)]
 mod tests;
@@ -80,68 +81,52 @@ pub trait Store: Views {
     /// crashes. End it with [`Store::repair`], or with [`Commit::let_go`]. None: no such execution.
     ///
     /// The same rule as for [`Store::claim`]: its future must not be dropped.
-    async fn seize(&self, _execution: &ExecutionId) -> Result<Option<Seized>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn seize(&self, execution: &ExecutionId) -> Result<Option<Seized>, StoreError>;
 
     /// Carries out a repair of a seized run, with its audit entry and the mark on its bulk item,
     /// all or nothing. The claim ends with it. The run that is current from then on, free to be
     /// claimed. [`StoreError::ClaimLost`]: somebody cancelled or seized it meanwhile; look again.
-    async fn repair(&self, _repair: Repair) -> Result<RunKey, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn repair(&self, repair: Repair) -> Result<RunKey, StoreError>;
 
     /// Keeps a pause rule.
-    async fn add_pause_rule(&self, _rule: PauseRule, _audit: AuditEntry) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn add_pause_rule(&self, rule: PauseRule, audit: AuditEntry) -> Result<(), StoreError>;
 
     /// Marks those of `ids` as deleted that are not yet, and says which those are. `audit` has one
     /// entry for each of `ids`; those of the others are not written.
     async fn delete_pause_rules(
         &self,
-        _ids: &[PauseRuleId],
-        _by: Option<&str>,
-        _now: Timestamp,
-        _audit: Vec<AuditEntry>,
-    ) -> Result<Vec<PauseRuleId>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+        ids: &[PauseRuleId],
+        by: Option<&str>,
+        now: Timestamp,
+        audit: Vec<AuditEntry>,
+    ) -> Result<Vec<PauseRuleId>, StoreError>;
 
     /// Starts a bulk repair: writes down the plan and which executions it is for (all that the
     /// selection matches at this moment, oldest failure first), in one transaction. How many.
-    async fn create_bulk(&self, _new: NewBulk, _audit: AuditEntry) -> Result<u64, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn create_bulk(&self, new: NewBulk, audit: AuditEntry) -> Result<u64, StoreError>;
 
     /// Marks an item that cannot be repaired, and why. Those that can are marked by
     /// [`Store::repair`].
     async fn skip_bulk_item(
         &self,
-        _bulk: &BulkId,
-        _execution: &ExecutionId,
-        _why: &str,
-    ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+        bulk: &BulkId,
+        execution: &ExecutionId,
+        why: &str,
+    ) -> Result<(), StoreError>;
 
     /// Looks which repaired items are over by now, and keeps what became of them. How far it is.
-    async fn settle_bulk(&self, _bulk: &BulkId) -> Result<BulkProgress, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn settle_bulk(&self, bulk: &BulkId) -> Result<BulkProgress, StoreError>;
 
     /// Ends a bulk repair that is running; false when it is not running. `audit`, if any, is
     /// written with it.
     async fn end_bulk(
         &self,
-        _bulk: &BulkId,
-        _state: BulkState,
-        _why: Option<&str>,
-        _now: Timestamp,
-        _audit: Option<AuditEntry>,
-    ) -> Result<bool, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+        bulk: &BulkId,
+        state: BulkState,
+        why: Option<&str>,
+        now: Timestamp,
+        audit: Option<AuditEntry>,
+    ) -> Result<bool, StoreError>;
 
     /// Keeps an event for the execution. Stored before it is matched.
     async fn add_event(
@@ -203,60 +188,42 @@ pub trait Views: Send + Sync {
     async fn journal(&self, run: &RunId) -> Result<Option<(RunFacts, Vec<Record>)>, StoreError>;
 
     /// The runs of an execution, oldest first; none when there is no such execution.
-    async fn runs(&self, _execution: &ExecutionId) -> Result<Option<Vec<RunView>>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn runs(&self, execution: &ExecutionId) -> Result<Option<Vec<RunView>>, StoreError>;
 
     /// Oldest first; with the deleted ones where `deleted`. (Whether one has expired is for the
     /// reader to see.)
-    async fn pause_rules(&self, _deleted: bool) -> Result<Vec<PauseRule>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn pause_rules(&self, deleted: bool) -> Result<Vec<PauseRule>, StoreError>;
 
     /// A page of the audit trail, newest first, and how many entries match in all.
     async fn audit(
         &self,
-        _filter: &AuditFilter,
-        _limit: u32,
-        _offset: u64,
-    ) -> Result<(Vec<AuditView>, u64), StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+        filter: &AuditFilter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<AuditView>, u64), StoreError>;
 
     /// Up to `limit` entries of the audit trail after number `after`, oldest first.
-    async fn audit_after(&self, _after: u64, _limit: u32) -> Result<Vec<AuditView>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditView>, StoreError>;
 
     /// What failed executions have in common, the most frequent first; `examples` ids of each, the
     /// newest failures first.
     async fn troubles(
         &self,
-        _filter: &ExecutionFilter,
-        _limit: u32,
-        _examples: u32,
-    ) -> Result<Vec<TroubleView>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+        filter: &ExecutionFilter,
+        limit: u32,
+        examples: u32,
+    ) -> Result<Vec<TroubleView>, StoreError>;
 
     /// How many executions a bulk repair over this selection would be for.
-    async fn count_selection(&self, _selection: &BulkSelection) -> Result<u64, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError>;
 
     /// All bulk repairs, newest first.
-    async fn bulks(&self) -> Result<Vec<BulkView>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn bulks(&self) -> Result<Vec<BulkView>, StoreError>;
 
-    async fn bulk(&self, _id: &BulkId) -> Result<Option<BulkView>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn bulk(&self, id: &BulkId) -> Result<Option<BulkView>, StoreError>;
 
     /// Up to `limit` items that nothing has been done with, in order.
-    async fn pending_bulk_items(&self, _id: &BulkId, _limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
-        Err(StoreError::Unavailable("not built".to_owned()))
-    }
+    async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError>;
 
     /// Every registered task with its active version, by name.
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError>;
@@ -419,6 +386,17 @@ pub struct AuditView {
     pub number: u64,
     pub entry: AuditEntry,
     pub hash: AuditHash,
+}
+
+/// An entry of the audit trail as it is found by [`sqlite::AuditTrail`], whatever has been done to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AuditRow {
+    Read(AuditView),
+    /// Nothing that this program writes: the entry was altered.
+    Unreadable {
+        number: u64,
+        why: String,
+    },
 }
 
 /// What is set must match.
@@ -689,6 +667,25 @@ pub struct VersionView {
     pub manifest: Json,
     /// Executions that are not over and whose current run is pinned to it.
     pub unfinished: u64,
+}
+
+/// So many examples a [`BulkView`] has at most.
+const BULK_EXAMPLES: usize = 10;
+
+/// Why the item of an execution that somebody cancelled has failed.
+const BULK_CANCELLED: &str = "the execution was cancelled";
+
+/// A repair that names a version which is not there, or whose run is pinned to one.
+fn not_a_version(task: &TaskName, version: u32) -> StoreError {
+    StoreError::Unavailable(format!(
+        "task \"{task}\" has no version {version}; repair with one of those that it has"
+    ))
+}
+
+/// A repair for a bulk repair that is over, or that has done this item already.
+fn not_pending(bulk: &BulkId, execution: &ExecutionId) -> StoreError {
+    let bulk = bulk.as_str();
+    StoreError::Unavailable(format!("execution \"{execution}\" is not pending in bulk repair {bulk}"))
 }
 
 /// A start on a version that is gone: its module was removed between the look at it and the start.

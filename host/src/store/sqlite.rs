@@ -26,11 +26,15 @@ use tokio::{
 use super::group_commit::{Message, Outcome, Verb, Writer};
 use super::lock::DirectoryLock;
 use super::queries::{
+    Connection, audit, bulks,
+    cancels::NewCancel,
     claims::{self, Hold},
     commits::Encoded,
     events,
     executions::Known,
-    modules, runs, views,
+    modules,
+    pauses::{self, Deletion},
+    repairs, runs, troubles, views,
 };
 use super::{checkpoint, schema, *};
 
@@ -64,6 +68,28 @@ fn process_name(process: Option<u32>) -> String {
 /// Opens the store, and makes or updates its database.
 pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     Ok(Arc::new(Sqlite::open(config).await?))
+}
+
+/// The audit trail of a data directory, also while a host works on it. Changes nothing.
+pub struct AuditTrail {
+    connection: Connection,
+}
+
+impl AuditTrail {
+    pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        let database = data_dir.join("stepbox.db");
+        let connected = options(&database).read_only(true).connect().await;
+        match connected {
+            Ok(connection) => Ok(AuditTrail { connection }),
+            Err(error) => Err(OpenError::Database { database, source: error.into() }),
+        }
+    }
+
+    /// Up to `limit` entries after number `after`, oldest first; also those that make no sense,
+    /// for somebody may have altered them.
+    pub async fn after(&mut self, after: u64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        audit::after(&mut self.connection, after, limit).await
+    }
 }
 
 pub(super) struct Sqlite {
@@ -118,6 +144,18 @@ impl Sqlite {
         claims::read_claimed(&mut *self.reader().await?, hold).await
     }
 
+    /// If this fails too, the next start of the host finds the claim.
+    async fn let_go(&self, claim: Claim) {
+        if let Err(error) = self.commit(Commit::let_go(claim)).await {
+            let run = claim.run.0;
+            tracing::error!(%error, run, "a claim that could not be used could not be let go either");
+        }
+    }
+
+    async fn read_seized(&self, claim: Claim) -> Result<Option<Seized>, StoreError> {
+        repairs::read_seized(&mut *self.reader().await?, claim).await
+    }
+
     async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         Ok(self.readers.acquire().await?)
     }
@@ -153,6 +191,10 @@ fn writing(database: &Path) -> SqliteConnectOptions {
         .statement_cache_capacity(200)
 }
 
+fn written(outcome: Outcome) -> Option<()> {
+    matches!(outcome, Outcome::Written).then_some(())
+}
+
 #[async_trait]
 impl Store for Sqlite {
     async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
@@ -173,19 +215,8 @@ impl Store for Sqlite {
         let Some(hold) = hold else { return Ok(None) };
         let read = self.read_claimed(hold).await;
         if read.is_err() {
-            // Nobody will get to know of the hold, so it must not stay. If this fails too, the
-            // next start of the host finds it.
-            let release = Commit {
-                claim: hold.claim,
-                first_number: 0,
-                records: Vec::new(),
-                consumed: Vec::new(),
-                standing: None,
-                release: true,
-            };
-            if let Err(error) = self.commit(release).await {
-                tracing::error!(%error, run = run.0, "a claim that could not be used could not be let go either");
-            }
+            // Nobody will get to know of the hold, so it must not stay.
+            self.let_go(hold.claim).await;
         }
         read
     }
@@ -201,11 +232,106 @@ impl Store for Sqlite {
         execution: &ExecutionId,
         by: Option<&str>,
         now: Timestamp,
-        _audit: AuditEntry,
+        audit: AuditEntry,
     ) -> Result<Cancel, StoreError> {
-        let verb = Verb::Cancel { execution: execution.clone(), by: by.map(str::to_owned), now };
-        self.ask(verb, |outcome| match outcome {
+        let cancel = NewCancel { execution: execution.clone(), by: by.map(str::to_owned), now, audit };
+        self.ask(Verb::Cancel(Box::new(cancel)), |outcome| match outcome {
             Outcome::Cancelled(cancel) => Some(cancel),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn seize(&self, execution: &ExecutionId) -> Result<Option<Seized>, StoreError> {
+        // Who is cancelled, or seizes after us, between the two looks: then once more.
+        const TRIES: u32 = 5;
+        for _ in 0..TRIES {
+            let claim = self
+                .ask(Verb::Seize(execution.clone()), |outcome| match outcome {
+                    Outcome::Seized(claim) => Some(claim),
+                    _ => None,
+                })
+                .await?;
+            let Some(claim) = claim else { return Ok(None) };
+            match self.read_seized(claim).await {
+                Ok(Some(seized)) => return Ok(Some(seized)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.let_go(claim).await;
+                    return Err(error);
+                }
+            }
+        }
+        Err(StoreError::ClaimLost)
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<RunKey, StoreError> {
+        let repair = repairs::Encoded::of(repair)?;
+        self.ask(Verb::Repair(Box::new(repair)), |outcome| match outcome {
+            Outcome::Repaired(run) => Some(run),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn add_pause_rule(&self, rule: PauseRule, audit: AuditEntry) -> Result<(), StoreError> {
+        self.ask(Verb::AddPauseRule(Box::new((rule, audit))), written).await
+    }
+
+    async fn delete_pause_rules(
+        &self,
+        ids: &[PauseRuleId],
+        by: Option<&str>,
+        now: Timestamp,
+        audit: Vec<AuditEntry>,
+    ) -> Result<Vec<PauseRuleId>, StoreError> {
+        trail::one_for_each(ids.len(), audit.len())?;
+        let rules = ids.iter().cloned().zip(audit).collect();
+        let deletion = Deletion { rules, by: by.map(str::to_owned), now };
+        self.ask(Verb::DeletePauseRules(deletion), |outcome| match outcome {
+            Outcome::RulesDeleted(deleted) => Some(deleted),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn create_bulk(&self, new: NewBulk, audit: AuditEntry) -> Result<u64, StoreError> {
+        self.ask(Verb::CreateBulk(Box::new((new, audit))), |outcome| match outcome {
+            Outcome::BulkCreated(items) => Some(items),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn skip_bulk_item(
+        &self,
+        bulk: &BulkId,
+        execution: &ExecutionId,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let (bulk, execution, why) = (bulk.clone(), execution.clone(), why.to_owned());
+        self.ask(Verb::SkipBulkItem { bulk, execution, why }, written).await
+    }
+
+    async fn settle_bulk(&self, bulk: &BulkId) -> Result<BulkProgress, StoreError> {
+        let items = bulks::to_settle(&mut *self.reader().await?, bulk).await?;
+        if !items.is_empty() {
+            self.ask(Verb::SettleBulk(items), written).await?;
+        }
+        bulks::progress(&mut *self.reader().await?, bulk).await
+    }
+
+    async fn end_bulk(
+        &self,
+        bulk: &BulkId,
+        state: BulkState,
+        why: Option<&str>,
+        now: Timestamp,
+        audit: Option<AuditEntry>,
+    ) -> Result<bool, StoreError> {
+        let end = bulks::End { bulk: bulk.clone(), state, why: why.map(str::to_owned), now, audit };
+        self.ask(Verb::EndBulk(Box::new(end)), |outcome| match outcome {
+            Outcome::BulkEnded(ended) => Some(ended),
             _ => None,
         })
         .await
@@ -243,8 +369,8 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn add_version(&self, new: NewVersion, _audit: AuditEntry) -> Result<VersionAdded, StoreError> {
-        self.ask(Verb::AddVersion(new), |outcome| match outcome {
+    async fn add_version(&self, new: NewVersion, audit: AuditEntry) -> Result<VersionAdded, StoreError> {
+        self.ask(Verb::AddVersion(Box::new((new, audit))), |outcome| match outcome {
             Outcome::VersionAdded(added) => Some(added),
             _ => None,
         })
@@ -255,17 +381,18 @@ impl Store for Sqlite {
         &self,
         task: &TaskName,
         version: u32,
-        _audit: AuditEntry,
+        audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError> {
-        self.ask(Verb::ActivateVersion { task: task.clone(), version }, |outcome| match outcome {
+        let verb = Verb::ActivateVersion { task: task.clone(), version, audit: Box::new(audit) };
+        self.ask(verb, |outcome| match outcome {
             Outcome::VersionActivated(view) => Some(view),
             _ => None,
         })
         .await
     }
 
-    async fn remove_module(&self, task: &TaskName, _audit: AuditEntry) -> Result<Removal, StoreError> {
-        self.ask(Verb::RemoveModule(task.clone()), |outcome| match outcome {
+    async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError> {
+        self.ask(Verb::RemoveModule(task.clone(), Box::new(audit)), |outcome| match outcome {
             Outcome::ModuleRemoved(removal) => Some(removal),
             _ => None,
         })
@@ -277,7 +404,7 @@ impl Store for Sqlite {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.ask(Verb::Ping, |outcome| matches!(outcome, Outcome::Written).then_some(())).await
+        self.ask(Verb::Ping, written).await
     }
 
     async fn close(&self) {
@@ -315,6 +442,60 @@ impl Views for Sqlite {
 
     async fn journal(&self, run: &RunId) -> Result<Option<(RunFacts, Vec<Record>)>, StoreError> {
         runs::journal(&mut *self.reader().await?, run).await
+    }
+
+    async fn runs(&self, execution: &ExecutionId) -> Result<Option<Vec<RunView>>, StoreError> {
+        runs::runs(&mut *self.reader().await?, execution).await
+    }
+
+    async fn pause_rules(&self, deleted: bool) -> Result<Vec<PauseRule>, StoreError> {
+        pauses::rules(&mut *self.reader().await?, deleted).await
+    }
+
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<AuditView>, u64), StoreError> {
+        audit::page(&mut *self.reader().await?, filter, limit, offset).await
+    }
+
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditView>, StoreError> {
+        let rows = audit::after(&mut *self.reader().await?, after, limit).await?;
+        rows.into_iter()
+            .map(|row| match row {
+                AuditRow::Read(view) => Ok(view),
+                AuditRow::Unreadable { number, why } => {
+                    Err(StoreError::Corrupt(format!("entry {number} of the audit trail: {why}")))
+                }
+            })
+            .collect()
+    }
+
+    async fn troubles(
+        &self,
+        filter: &ExecutionFilter,
+        limit: u32,
+        examples: u32,
+    ) -> Result<Vec<TroubleView>, StoreError> {
+        troubles::troubles(&mut *self.reader().await?, filter, limit, examples).await
+    }
+
+    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError> {
+        bulks::count(&mut *self.reader().await?, selection).await
+    }
+
+    async fn bulks(&self) -> Result<Vec<BulkView>, StoreError> {
+        bulks::bulks(&mut *self.reader().await?, None).await
+    }
+
+    async fn bulk(&self, id: &BulkId) -> Result<Option<BulkView>, StoreError> {
+        Ok(bulks::bulks(&mut *self.reader().await?, Some(id)).await?.pop())
+    }
+
+    async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
+        bulks::pending(&mut *self.reader().await?, id, limit).await
     }
 
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {

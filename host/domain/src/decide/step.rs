@@ -65,7 +65,7 @@ impl Run {
             }
         }
         let died = |failure: Failure, mut records: Vec<Record>| {
-            let failure = failure.of_step(step.key.clone(), last);
+            let failure = failure.of_step(step.key.clone(), last).with_logs(step.last_logs());
             let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
             records.push(Record::StepDied { step: place.index, failure, at: now });
             Decision::now(records, reply)

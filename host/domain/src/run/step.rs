@@ -117,6 +117,14 @@ impl Step {
         }
     }
 
+    /// What was printed last, in the last attempt if that failed.
+    pub(crate) fn last_logs(&self) -> Vec<String> {
+        match self.attempts.iter().rev().find(|attempt| attempt.ended_at.is_some()).map(|last| &last.state) {
+            Some(AttemptState::Failed(failure)) => failure.logs.clone(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Attempts that used up some of the retry policy: all since the last retry by hand but those
     /// that the host cut off.
     pub fn tries(&self) -> u32 {

@@ -58,7 +58,7 @@ async fn an_execution_shows_why_it_failed() {
         execution["error"],
         json!({
             "kind": "error", "message": "declined", "step": "charge", "attempt": 1,
-            "details": { "left": 3 }, "backtrace": null,
+            "details": { "left": 3 }, "backtrace": null, "logs": [],
         })
     );
 }

@@ -36,7 +36,7 @@ use crate::{
 
 /// What every execution is scheduled at, until the clock is moved.
 pub const NOW: &str = "2026-01-31T12:00:00.000Z";
-const NOW_MS: i64 = 1_769_860_800_000;
+pub const NOW_MS: i64 = 1_769_860_800_000;
 
 pub struct Host {
     pub router: Router,
@@ -211,15 +211,15 @@ impl Guest for Scripted {
         let answer = match payload["do"].as_str() {
             Some("wait") => calls.wait_event(EventName::parse("approval").unwrap(), None).await,
             Some("sleep") => calls.sleep(StepName::parse("nap").unwrap(), Until::After(3_600_000)).await,
-            Some("fail") => {
-                let call = StepCall {
-                    name: StepName::parse("charge").unwrap(),
-                    function: "charge".to_owned(),
-                    input: Json::null(),
-                    options: StepOptions::default(),
-                };
-                calls.step(call).await
-            }
+            Some("fail") => calls.step(step("charge", "declines", Json::null())).await,
+            // What is charged is what was reserved.
+            Some("order") => match calls.step(step("reserve", "echo", Json::from(payload))).await {
+                Ok(reserved) => {
+                    let charge = step("charge", "declines once", reserved.outcome.unwrap());
+                    calls.step(charge).await
+                }
+                Err(end) => Err(end),
+            },
             Some("hang") => std::future::pending().await,
             _ => return GuestExit::Returned(Ok(Json::from(payload))),
         };
@@ -234,9 +234,21 @@ impl Guest for Scripted {
     }
 }
 
+fn step(name: &str, function: &str, input: Json) -> StepCall {
+    StepCall {
+        name: StepName::parse(name).unwrap(),
+        function: function.to_owned(),
+        input,
+        options: StepOptions::default(),
+    }
+}
+
 #[async_trait]
 impl StepRunner for Scripted {
-    async fn run_step(&mut self, _: &str, _: &Json, _: u32) -> StepExit {
+    async fn run_step(&mut self, function: &str, input: &Json, attempt: u32) -> StepExit {
+        if function == "echo" || function == "declines once" && attempt > 1 {
+            return StepExit::Completed(input.clone());
+        }
         let mut failure = AttemptFailure::new(FailureKind::Error, "declined");
         failure.details = Some(Json::from(json!({ "left": 3 })));
         StepExit::Failed(failure)

@@ -1,7 +1,12 @@
 //! The contract, sentence by sentence, over the store's reference model and a scripted guest.
 
+mod admin_refusals;
+mod bulks;
 mod executions;
 mod harness;
 mod modules;
 mod operations;
+mod pauses;
 mod refusals;
+mod repairs;
+mod shapes;

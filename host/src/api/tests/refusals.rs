@@ -322,8 +322,7 @@ async fn an_unknown_route_is_404_and_an_unknown_method_405() {
         host.get("/api/v2/executions").await.refusal(),
         "404 unknown_route: there is no route GET /api/v2/executions; the routes are under /api/v1 and /admin/v1"
     );
-    for request in
-        ["GET /", "GET /api/v1/executions/", "GET /admin/v1/executions/e/detail", "POST /admin/v1/pause"]
+    for request in ["GET /", "GET /api/v1/executions/", "GET /admin/v1/executions/e", "POST /admin/v1/pauses"]
     {
         assert!(host.get(request).await.refusal().starts_with("404 unknown_route"), "{request}");
     }

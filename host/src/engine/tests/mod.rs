@@ -1,6 +1,10 @@
 //! The engine on its own: a scripted guest, the store's reference model.
 
+mod bulk;
+mod pauses;
+mod repair;
 mod scripted;
+mod simulation;
 
 use std::{sync::Arc, time::Duration};
 

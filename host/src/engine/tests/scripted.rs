@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,8 +28,8 @@ use crate::{
         loader::{LoadError, Loader},
     },
     sandbox::{
-        Answer, EndHandler, Guest, GuestExit, HandlerSetup, HostCalls, Inspected, LogLine, LogSink, Rejected,
-        StepCall, StepExit, StepRunner, StepSetup,
+        Answer, EndHandler, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, Inspected, LogLevel,
+        LogLine, LogSink, Rejected, StepCall, StepExit, StepRunner, StepSetup,
     },
     store::{ExecutionView, NewVersion, Store, memory::Memory},
 };
@@ -52,12 +55,12 @@ pub struct Script {
 
 impl Script {
     pub async fn step(&mut self, name: &str, options: StepOptions) -> Result<Json, Ending> {
-        let call = StepCall {
-            name: StepName::parse(name).unwrap(),
-            function: name.to_owned(),
-            input: Json::null(),
-            options,
-        };
+        self.step_with(name, Json::null(), options).await
+    }
+
+    pub async fn step_with(&mut self, name: &str, input: Json, options: StepOptions) -> Result<Json, Ending> {
+        let call =
+            StepCall { name: StepName::parse(name).unwrap(), function: name.to_owned(), input, options };
         answer(self.calls.step(call).await?)
     }
 
@@ -82,6 +85,9 @@ pub type Step = dyn Fn(u32) -> BoxFuture<'static, StepExit> + Send + Sync;
 pub struct Scripted {
     handler: Arc<Handler>,
     steps: HashMap<&'static str, Arc<Step>>,
+    /// How often the handler was called.
+    pub legs: Arc<AtomicU32>,
+    context: Option<GuestContext>,
     /// Every attempt that was run: function and number.
     pub attempts: Arc<Mutex<Vec<(String, u32)>>>,
 }
@@ -94,6 +100,8 @@ impl Scripted {
         Scripted {
             handler: Arc::new(move |script| Box::pin(handler(script))),
             steps: HashMap::new(),
+            legs: Arc::default(),
+            context: None,
             attempts: Arc::default(),
         }
     }
@@ -112,9 +120,15 @@ impl Scripted {
     }
 }
 
+fn print(context: &GuestContext, message: &str) {
+    context.logs.line(LogLine { run: &context.run_id, level: LogLevel::Info, target: "stdout", message });
+}
+
 #[async_trait]
 impl Guest for Scripted {
-    async fn run(&self, _: HandlerSetup, _: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
+    async fn run(&self, setup: HandlerSetup, _: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
+        self.legs.fetch_add(1, Ordering::Relaxed);
+        print(&setup.context, "the handler is called");
         match (self.handler)(Script { calls }).await {
             Ok(result) => GuestExit::Returned(Ok(result)),
             Err(Ending::Failed(failure)) => GuestExit::Returned(Err(failure)),
@@ -122,8 +136,8 @@ impl Guest for Scripted {
         }
     }
 
-    fn steps(&self, _: StepSetup) -> Box<dyn StepRunner> {
-        Box::new(self.clone())
+    fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner> {
+        Box::new(Scripted { context: Some(setup.context), ..self.clone() })
     }
 }
 
@@ -131,6 +145,9 @@ impl Guest for Scripted {
 impl StepRunner for Scripted {
     async fn run_step(&mut self, function: &str, _: &Json, attempt: u32) -> StepExit {
         self.attempts.lock().unwrap().push((function.to_owned(), attempt));
+        if let Some(context) = &self.context {
+            print(context, &format!("{function} {attempt}"));
+        }
         match self.steps.get(function) {
             Some(step) => step(attempt).await,
             None => StepExit::Completed(Json::from(json!(attempt))),
@@ -151,7 +168,7 @@ impl Loader for Scripted {
     fn forget(&self, _: &Digest) {}
 }
 
-struct NoLogs;
+pub struct NoLogs;
 
 impl LogSink for NoLogs {
     fn line(&self, _: LogLine<'_>) {}
@@ -175,11 +192,18 @@ pub fn config() -> EngineConfig {
 /// A store with the task `t` in it.
 pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
     let store = Arc::new(Memory::new());
-    let manifest = json!({ "stepbox": "0.1.0", "task": { "timeoutMs": task_timeout_ms }, "steps": [] });
+    add_version(&store, "t", json!({ "timeoutMs": task_timeout_ms }));
+    store
+}
+
+/// Adds a version of the task `t` that describes itself as `about`. A host that has begun does not
+/// know of it.
+pub fn add_version(store: &Memory, component: &str, about: serde_json::Value) {
+    let manifest = json!({ "stepbox": "0.1.0", "task": about, "steps": [] });
     let new = NewVersion {
         task: task(),
-        digest: Digest::of(b"t"),
-        component: b"t".to_vec(),
+        digest: Digest::of(component.as_bytes()),
+        component: component.as_bytes().to_vec(),
         manifest: Json::from(manifest),
         compiled_in_ms: 0,
         now: Timestamp::from_ms(0),
@@ -196,7 +220,6 @@ pub fn store(task_timeout_ms: Option<u64>) -> Arc<Memory> {
         reason: None,
     };
     futures_util::FutureExt::now_or_never(store.add_version(new, audit)).unwrap().unwrap();
-    store
 }
 
 pub fn task() -> TaskName {
@@ -205,10 +228,13 @@ pub fn task() -> TaskName {
 
 impl Host {
     pub fn start(store: &Arc<Memory>, guest: &Scripted, config: EngineConfig) -> Self {
+        Host::start_by(store, guest, config, Clock::system())
+    }
+
+    pub fn start_by(store: &Arc<Memory>, guest: &Scripted, config: EngineConfig, clock: Clock) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let engine =
-            Engine::new(store.clone(), Arc::new(guest.clone()), Arc::new(NoLogs), Clock::system(), config);
+        let engine = Engine::new(store.clone(), Arc::new(guest.clone()), Arc::new(NoLogs), clock, config);
         runtime.block_on(engine.begin()).unwrap();
         Host { engine, runtime: Some(runtime) }
     }

@@ -1,6 +1,6 @@
 //! Taking hold of runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::Row as _;
 use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
@@ -39,21 +39,23 @@ pub(crate) async fn claim(
                     started_ms = coalesce(started_ms, w.now_ms)
                from w
               where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
-             returning runs.run_key, claim_epoch, crashes"
+             returning runs.run_key, claim_epoch, crashes, started_ms"
         )
     });
     let mut holds = HashMap::new();
+    let starts: HashSet<&(RunKey, Timestamp)> = wanted.iter().collect();
+    let mut first_time: Vec<[Value; 1]> = Vec::new();
     for row in fetch_all(connection, statements).await? {
         let run = RunKey(row.try_get("run_key")?);
         let epoch = Epoch(row.try_get("claim_epoch")?);
         let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
         holds.insert(run, Hold { claim: Claim { run, epoch }, crashes });
+        // Not by the epoch, which a repair moves on too. Once too often does no harm.
+        let started = Timestamp::from_ms(row.try_get("started_ms")?);
+        if starts.contains(&(run, started)) {
+            first_time.push([run.0.into()]);
+        }
     }
-    let first_time: Vec<[Value; 1]> = holds
-        .values()
-        .filter(|hold| hold.claim.epoch == Epoch(1))
-        .map(|hold| [hold.claim.run.0.into()])
-        .collect();
     let statements = wide(&first_time, |values| {
         format!(
             "with w (run_key) as ({values})
@@ -80,7 +82,7 @@ pub(crate) async fn read_claimed(
     let events = super::events::after(&mut *connection, run, 0).await?;
     // The epoch comes last: if it is still ours, nobody else has written before.
     let row = sqlx::query(
-        "select e.execution_id, e.task_name, e.payload, r.run_index, r.version, r.created_ms, r.deadline_ms, v.digest
+        "select e.execution_id, e.task_name, coalesce(r.payload, e.payload) as payload, r.run_index, r.version, r.created_ms, r.deadline_ms, v.digest
            from runs r
            join executions e on e.execution_key = r.execution_key
            left join module_versions v on v.task_name = e.task_name and v.version = r.version

@@ -36,7 +36,16 @@ struct Change {
 #[derive(Clone, Debug)]
 enum Stands {
     Open { due_ms: Option<i64>, waiting: Option<Arc<str>>, awaited_event: Option<Arc<str>> },
-    Over { status: &'static str, at_ms: i64, result: Option<Arc<str>>, error: Option<Arc<str>> },
+    Over { status: &'static str, at_ms: i64, result: Option<Arc<str>>, failed: Option<Failed> },
+}
+
+/// What is kept of a failure.
+#[derive(Clone, Debug)]
+struct Failed {
+    error: Arc<str>,
+    /// A fingerprint, and what it stands for.
+    trouble: Arc<str>,
+    trouble_shape: Arc<str>,
 }
 
 impl Encoded {
@@ -81,13 +90,17 @@ impl Stands {
                 status: "completed",
                 at_ms: at.as_ms(),
                 result: Some(result.as_str().into()),
-                error: None,
+                failed: None,
             },
-            Standing::Failed { failure, at, .. } => Stands::Over {
+            Standing::Failed { failure, trouble, at } => Stands::Over {
                 status: "failed",
                 at_ms: at.as_ms(),
                 result: None,
-                error: Some(codec::encode("a failure", &failure)?),
+                failed: Some(Failed {
+                    error: codec::encode("a failure", &failure)?,
+                    trouble: trouble.fingerprint().into(),
+                    trouble_shape: codec::encode("a trouble", &trouble)?,
+                }),
             },
         })
     }
@@ -234,25 +247,28 @@ fn consume_events(commits: &[&Encoded]) -> Vec<Statement> {
 }
 
 fn end_executions(changes: &[(Claim, Change)]) -> Vec<Statement> {
-    let rows: Vec<[Value; 6]> = changes
+    let rows: Vec<[Value; 8]> = changes
         .iter()
         .filter_map(|(claim, change)| match &change.standing {
-            Some(Stands::Over { status, at_ms, result, error }) => Some([
+            Some(Stands::Over { status, at_ms, result, failed }) => Some([
                 claim.run.0.into(),
                 claim.epoch.0.into(),
                 (*status).into(),
                 (*at_ms).into(),
                 result.clone().into(),
-                error.clone().into(),
+                failed.as_ref().map(|failed| failed.error.clone()).into(),
+                failed.as_ref().map(|failed| failed.trouble.clone()).into(),
+                failed.as_ref().map(|failed| failed.trouble_shape.clone()).into(),
             ]),
             _ => None,
         })
         .collect();
     wide(&rows, |values| {
         format!(
-            "with c (run_key, epoch, status, at_ms, result, error) as ({values})
+            "with c (run_key, epoch, status, at_ms, result, error, trouble, trouble_shape) as ({values})
              update executions
-                set status = c.status, completed_ms = c.at_ms, result = c.result, error = c.error
+                set status = c.status, completed_ms = c.at_ms, result = c.result, error = c.error,
+                    trouble = c.trouble, trouble_shape = c.trouble_shape
                from c join runs r on {FENCE}
               where executions.execution_key = r.execution_key and executions.run_key = r.run_key"
         )
@@ -299,7 +315,7 @@ fn change_runs(changes: &[(Claim, Change)]) -> Vec<Statement> {
                as ({values})
              update runs as r
                 set status = coalesce(c.status, r.status),
-                    completed_ms = c.at_ms,
+                    completed_ms = case when c.stands = 1 then c.at_ms else r.completed_ms end,
                     due_ms = case when c.stands = 1 then c.due_ms else r.due_ms end,
                     waiting = case when c.stands = 1 then c.waiting else r.waiting end,
                     awaited_event = case when c.stands = 1 then c.awaited_event else r.awaited_event end,

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlx::Row as _;
-use stepbox_domain::{Digest, ExecutionId, ExecutionStatus, Fingerprint, RunId, TaskName, run::RunFacts};
+use stepbox_domain::{
+    Digest, ExecutionId, ExecutionStatus, Fingerprint, RunId, TaskName, audit::Chain, run::RunFacts,
+};
 
 use super::{
     Connection,
@@ -39,6 +41,8 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub keys: Keys,
+    /// The end of the audit trail; none where it has to be looked up.
+    pub trail: Option<Chain>,
     /// Of versions that were there once. A number is never given twice, so this cannot grow stale
     /// in any way but that the version is gone.
     digests: HashMap<(TaskName, u32), Digest>,
@@ -46,7 +50,7 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) async fn read(connection: &mut Connection) -> Result<Known, StoreError> {
-        Ok(Known { keys: Keys::read(connection).await?, digests: HashMap::new() })
+        Ok(Known { keys: Keys::read(connection).await?, trail: None, digests: HashMap::new() })
     }
 }
 

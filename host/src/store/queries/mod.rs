@@ -5,14 +5,19 @@
 //! `on conflict`, `returning`, `update … from`. Where many rows go into one statement the
 //! parameters are plain `?`: SQLite looks up a named one (`$1`) by walking over all of them.
 
+pub(super) mod audit;
+pub(super) mod bulks;
 pub(super) mod cancels;
 pub(super) mod claims;
 pub(super) mod commits;
 pub(super) mod events;
 pub(super) mod executions;
 pub(super) mod modules;
+pub(super) mod pauses;
+pub(super) mod repairs;
 pub(super) mod runs;
 pub(super) mod statement;
+pub(super) mod troubles;
 pub(super) mod views;
 
 pub(super) type Connection = sqlx::SqliteConnection;

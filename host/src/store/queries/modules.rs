@@ -1,15 +1,17 @@
 //! Modules and their versions.
 
 use sqlx::Row as _;
-use stepbox_domain::{Digest, TaskName, Timestamp};
+use stepbox_domain::{Digest, TaskName, Timestamp, audit::AuditEntry};
 
-use super::{Connection, Row};
-use crate::store::{ModuleView, NewVersion, Removal, StoreError, VersionAdded, VersionView, codec};
+use super::{Connection, Row, audit, executions::Known};
+use crate::store::{ModuleView, NewVersion, Removal, StoreError, VersionAdded, VersionView, codec, trail};
 
 /// Within the transaction that is open, as the other verbs here.
 pub(crate) async fn add_version(
     connection: &mut Connection,
+    known: &mut Known,
     new: &NewVersion,
+    entry: &AuditEntry,
 ) -> Result<VersionAdded, StoreError> {
     if let Some(module) = module(connection, &new.task).await?
         && module.active.digest == new.digest
@@ -45,6 +47,7 @@ pub(crate) async fn add_version(
     .execute(&mut *connection)
     .await?;
     let number = codec::number("a version", version)?;
+    audit::write(connection, known, &trail::of_version(entry.clone(), number)).await?;
     match self::version(connection, &new.task, number).await? {
         Some(view) => Ok(VersionAdded::New(view)),
         None => Err(StoreError::Corrupt(format!("version {version} of \"{}\" is gone at once", new.task))),
@@ -53,22 +56,32 @@ pub(crate) async fn add_version(
 
 pub(crate) async fn activate_version(
     connection: &mut Connection,
+    known: &mut Known,
     task: &TaskName,
     version: u32,
+    entry: &AuditEntry,
 ) -> Result<Option<VersionView>, StoreError> {
-    sqlx::query(
+    let activated = sqlx::query(
         "update modules set active_version = $2
-          where task_name = $1
+          where task_name = $1 and active_version <> $2
             and exists (select 1 from module_versions v where v.task_name = $1 and v.version = $2)",
     )
     .bind(task.as_str())
     .bind(i64::from(version))
     .execute(&mut *connection)
     .await?;
+    if activated.rows_affected() > 0 {
+        audit::write(connection, known, entry).await?;
+    }
     self::version(connection, task, version).await
 }
 
-pub(crate) async fn remove(connection: &mut Connection, task: &TaskName) -> Result<Removal, StoreError> {
+pub(crate) async fn remove(
+    connection: &mut Connection,
+    known: &mut Known,
+    task: &TaskName,
+    entry: &AuditEntry,
+) -> Result<Removal, StoreError> {
     let Some(module) = module(connection, task).await? else { return Ok(Removal::NoSuchModule) };
     if module.unfinished > 0 {
         return Ok(Removal::InUse(module.unfinished));
@@ -80,8 +93,9 @@ pub(crate) async fn remove(connection: &mut Connection, task: &TaskName) -> Resu
         sqlx::query(sql).bind(task.as_str()).execute(&mut *connection).await?;
     }
     sqlx::query("delete from components where digest not in (select digest from module_versions)")
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    audit::write(connection, known, entry).await?;
     Ok(Removal::Removed)
 }
 

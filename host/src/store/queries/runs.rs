@@ -2,13 +2,13 @@
 
 use sqlx::Row as _;
 use stepbox_domain::{
-    RunId, Timestamp,
+    ExecutionId, RunId, Timestamp,
     journal::Record,
     run::{RunFacts, Wait},
 };
 
-use super::{Connection, claims};
-use crate::store::{RunKey, StoreError, Unfinished, codec};
+use super::{Connection, Row, claims};
+use crate::store::{RunKey, RunView, StoreError, Trigger, Unfinished, codec};
 
 /// The journal of the run, from its first record on.
 pub(crate) async fn records(connection: &mut Connection, run: RunKey) -> Result<Vec<Record>, StoreError> {
@@ -54,8 +54,54 @@ pub(crate) async fn journal(
     Ok(Some((facts, records)))
 }
 
+/// The runs of an execution, oldest first; none when there is no such execution.
+pub(crate) async fn runs(
+    connection: &mut Connection,
+    execution: &ExecutionId,
+) -> Result<Option<Vec<RunView>>, StoreError> {
+    // Of the current run the execution has the result, so that it is written once.
+    let rows = sqlx::query(
+        "select r.run_index, r.version, coalesce(r.payload, e.payload) as payload, r.status, r.created_ms,
+                r.started_ms, r.completed_ms, r.trigger, r.triggered_by,
+                case when r.run_key = e.run_key then e.result else r.result end as result,
+                case when r.run_key = e.run_key then e.error else r.error end as error
+           from executions e join runs r on r.execution_key = e.execution_key
+          where e.execution_id = $1
+          order by r.run_index",
+    )
+    .bind(execution.as_str())
+    .fetch_all(connection)
+    .await?;
+    let runs: Vec<RunView> = rows.iter().map(|row| run_view(execution, row)).collect::<Result<_, _>>()?;
+    Ok((!runs.is_empty()).then_some(runs))
+}
+
+fn run_view(execution: &ExecutionId, row: &Row) -> Result<RunView, StoreError> {
+    let index = codec::number("a run's index", row.try_get("run_index")?)?;
+    let trigger: &str = row.try_get("trigger")?;
+    let result: Option<String> = row.try_get("result")?;
+    let error: Option<&str> = row.try_get("error")?;
+    let time = |ms: Option<i64>| ms.map(Timestamp::from_ms);
+    Ok(RunView {
+        run: RunId::new(execution, index),
+        index,
+        version: codec::number("a version", row.try_get("version")?)?,
+        payload: codec::json(row.try_get("payload")?)?,
+        status: codec::status(row.try_get("status")?)?,
+        result: result.map(codec::json).transpose()?,
+        error: error.map(|error| codec::decode("a failure", error)).transpose()?,
+        created_at: Timestamp::from_ms(row.try_get("created_ms")?),
+        started_at: time(row.try_get("started_ms")?),
+        completed_at: time(row.try_get("completed_ms")?),
+        trigger: Trigger::parse(trigger)
+            .ok_or_else(|| StoreError::Corrupt(format!("a run that is triggered by \"{trigger}\"")))?,
+        triggered_by: row.try_get("triggered_by")?,
+    })
+}
+
 /// Lets go of all claims and lists what is not over. For the start of the host: whoever held a
-/// claim is dead.
+/// claim is dead. A hold on a run that is over is left: it takes no claim but one by force to get
+/// such a run, and that asks nobody.
 pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinished>, StoreError> {
     // A run whose event came while nobody looked is not waiting any more.
     let rows = sqlx::query(

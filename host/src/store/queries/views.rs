@@ -7,7 +7,7 @@ use super::{Connection, Row};
 use crate::store::{Counts, ExecutionFilter, ExecutionView, Page, RunKey, Sort, StoreError, codec};
 
 /// What [`execution_view`] reads, of an execution `e` and its current run `r`.
-pub(crate) const EXECUTION_COLUMNS: &str = "e.execution_id, e.task_name, e.payload, e.fingerprint, e.status, e.scheduled_ms, \
+pub(crate) const EXECUTION_COLUMNS: &str = "e.execution_id, e.task_name, coalesce(r.payload, e.payload) as payload, e.fingerprint, e.status, e.scheduled_ms, \
     e.completed_ms, e.run_key, e.run_index, e.version, e.result, e.error, r.waiting";
 
 pub(crate) fn execution_view(row: &Row) -> Result<ExecutionView, StoreError> {
@@ -79,7 +79,7 @@ pub(crate) async fn total(connection: &mut Connection, filter: &ExecutionFilter)
     codec::number("a count", query.build_query_scalar().fetch_one(connection).await?)
 }
 
-fn conditions(filter: &ExecutionFilter, query: &mut QueryBuilder<Sqlite>) {
+pub(crate) fn conditions(filter: &ExecutionFilter, query: &mut QueryBuilder<Sqlite>) {
     if let Some(status) = filter.status {
         query.push(" and e.status = ").push_bind(status.as_str());
     }
@@ -93,12 +93,17 @@ fn conditions(filter: &ExecutionFilter, query: &mut QueryBuilder<Sqlite>) {
         query.push(" and e.scheduled_ms <= ").push_bind(to.as_ms());
     }
     if let Some(search) = &filter.search {
-        // `instr` and not `like`: what is searched for has no special characters. (PostgreSQL
-        // calls it `strpos`.) Both sides lower the ASCII letters and no others.
-        let search = search.to_ascii_lowercase();
-        query.push(" and (instr(lower(e.execution_id), ").push_bind(search.clone());
-        query.push(") > 0 or instr(lower(e.task_name), ").push_bind(search).push(") > 0)");
+        found_by(search, query);
     }
+}
+
+/// See [`ExecutionFilter::search`].
+pub(crate) fn found_by(search: &str, query: &mut QueryBuilder<Sqlite>) {
+    // `instr` and not `like`: what is searched for has no special characters. (PostgreSQL
+    // calls it `strpos`.) Both sides lower the ASCII letters and no others.
+    let search = search.to_ascii_lowercase();
+    query.push(" and (instr(lower(e.execution_id), ").push_bind(search.clone());
+    query.push(") > 0 or instr(lower(e.task_name), ").push_bind(search).push(") > 0)");
 }
 
 pub(crate) async fn counts(connection: &mut Connection) -> Result<Counts, StoreError> {

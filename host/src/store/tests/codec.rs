@@ -2,13 +2,14 @@
 //! for ever, so a change of this file is a migration.
 
 use stepbox_domain::{
-    Failure, FailureKind,
+    Failure, FailureKind, RunId,
     journal::{Record, StepStarted},
-    run::Wait,
-    step::{InputHash, Interruption},
+    pause::PauseRuleId,
+    run::{Policy, Run, RunFacts, Step, Wait},
+    step::{InputHash, Interruption, Overrides},
 };
 
-use super::given::{at, event_name, json, key, open, step_ran};
+use super::given::{at, event_name, id, json, key, open, step_ran, task};
 use crate::store::{Store, StoreError, codec};
 
 fn failure() -> Failure {
@@ -27,6 +28,22 @@ fn started(step_deadline: Option<i64>) -> StepStarted {
         deadline: at(2),
         step_deadline: step_deadline.map(at),
     }
+}
+
+/// A step as a rerun keeps it: what the fold makes of a start and a completion.
+fn kept() -> Step {
+    let facts = RunFacts {
+        run: RunId::new(&id("a"), 0),
+        execution: id("a"),
+        index: 0,
+        task: task("order"),
+        version: 1,
+        created_at: at(1),
+        deadline: None,
+    };
+    let mut run = Run::new(facts, Policy::default());
+    run.apply(&Record::StepRan { start: started(Some(3)), result: json("[1]"), completed_at: at(4) });
+    Step { kept_from: Some(RunId::new(&id("a"), 0)), ..run.steps()[0].clone() }
 }
 
 fn on_disk() -> Vec<(Record, &'static str)> {
@@ -100,6 +117,56 @@ fn on_disk() -> Vec<(Record, &'static str)> {
             r#"{"run_cancelled":{"by":"ann","at":1}}"#,
         ),
         (Record::RunCancelled { by: None, at: at(1) }, r#"{"run_cancelled":{"at":1}}"#),
+        (
+            Record::AttemptStarted {
+                step: 0,
+                attempt: 2,
+                at: at(1),
+                deadline: at(2),
+                step_deadline: Some(at(3)),
+            },
+            r#"{"attempt_started":{"step":0,"attempt":2,"at":1,"deadline":2,"step_deadline":3}}"#,
+        ),
+        (
+            Record::StepKept { step: Box::new(kept()) },
+            r#"{"step_kept":{"step":{"key":"charge","call":{"step":{"function":"charge","input":"74234e98afe7498fb5daf1f36ac2d78a","deadline":3}},"started_at":1,"ended_at":4,"state":{"completed":[1]},"attempts":[{"number":1,"started_at":1,"ended_at":4,"state":"completed"}],"kept_from":"a:run:0"}}}"#,
+        ),
+        (Record::StepAdopted { key: key("s"), at: at(1) }, r#"{"step_adopted":{"key":"s","at":1}}"#),
+        (
+            Record::StepRetryAsked {
+                key: key("s"),
+                overrides: Overrides { attempts_max: Some(5), timeout_ms: Some(100) },
+                version: Some(2),
+                by: Some("ann".to_owned()),
+                at: at(1),
+            },
+            r#"{"step_retry_asked":{"key":"s","overrides":{"attempts_max":5,"timeout_ms":100},"version":2,"by":"ann","at":1}}"#,
+        ),
+        (
+            Record::StepRetryAsked {
+                key: key("s"),
+                overrides: Overrides::default(),
+                version: None,
+                by: None,
+                at: at(1),
+            },
+            r#"{"step_retry_asked":{"key":"s","at":1}}"#,
+        ),
+        (
+            Record::StepResolved { key: key("s"), outcome: Ok(json("[1]")), by: None, at: at(1) },
+            r#"{"step_resolved":{"key":"s","outcome":{"Ok":[1]},"at":1}}"#,
+        ),
+        (
+            Record::StepResolved {
+                key: key("s"),
+                outcome: Err(Failure::new(FailureKind::Error, "no")),
+                by: Some("ann".to_owned()),
+                at: at(1),
+            },
+            r#"{"step_resolved":{"key":"s","outcome":{"Err":{"kind":"error","message":"no"}},"by":"ann","at":1}}"#,
+        ),
+        (Record::StepHeld { key: key("s"), at: at(1) }, r#"{"step_held":{"key":"s","at":1}}"#),
+        (Record::ClockStood { ms: 7, until: at(9) }, r#"{"clock_stood":{"ms":7,"until":9}}"#),
     ]
 }
 
@@ -114,7 +181,7 @@ fn records_are_written_and_read_in_this_form() {
 #[test]
 fn every_kind_of_record_is_among_them() {
     let kinds: std::collections::BTreeSet<_> = on_disk().iter().map(|(record, _)| kind(record)).collect();
-    assert_eq!(kinds.len(), 16);
+    assert_eq!(kinds.len(), 22);
 }
 
 /// A kind that is new does not compile here: give it a line above.
@@ -157,6 +224,11 @@ fn waits_are_written_and_read_in_this_form() {
             Wait::Retry { step: key("s"), attempt: 2, at: at(5) },
             r#"{"retry":{"step":"s","attempt":2,"at":5}}"#,
         ),
+        (
+            Wait::Pause { rule: PauseRuleId::new("r"), step: Some(key("s")), until: Some(at(5)) },
+            r#"{"pause":{"rule":"r","step":"s","until":5}}"#,
+        ),
+        (Wait::Pause { rule: PauseRuleId::new("r"), step: None, until: None }, r#"{"pause":{"rule":"r"}}"#),
     ];
     for (wait, text) in waits {
         assert_eq!(&*codec::encode("a wait", &wait).unwrap(), text);

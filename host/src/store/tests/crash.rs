@@ -55,6 +55,45 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     }
 }
 
+/// A repair is many statements: a kill between any two of them leaves all or nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_is_there_as_a_whole_or_not_at_all_after_a_kill() {
+    let (store, directory) = sqlite().await;
+    with_order(&store).await;
+    claimed(&store, "a").await;
+    let records: Vec<_> = (0..2_000).map(|n| captured(&n.to_string())).collect();
+    for round in 1..6 {
+        let seized = store.seize(&id("a")).await.unwrap().unwrap();
+        let change = RepairChange::Replace {
+            end: None,
+            at: at(5_000),
+            trigger: Trigger::SelectiveRerun,
+            triggered_by: None,
+            version: 1,
+            payload: None,
+            deadline: None,
+            records: records.clone(),
+        };
+        let repair = Repair { claim: seized.claim, change, audit: audit(), bulk: None };
+        let repairing = {
+            let store = store.clone();
+            tokio::spawn(async move { store.repair(repair).await })
+        };
+        tokio::time::sleep(std::time::Duration::from_millis(3 * round)).await;
+        let copy = as_left_on_disk(directory.path());
+        repairing.await.unwrap().unwrap();
+
+        let reopened: Arc<dyn Store> = Arc::new(open(&copy).await);
+        let runs = reopened.runs(&id("a")).await.unwrap().unwrap().len() as u64;
+        let entries = reopened.audit_after(0, 100).await.unwrap().len() as u64;
+        assert!(runs == round || runs == round + 1, "{runs} runs in round {round}");
+        assert_eq!(entries, runs, "that of the upload, and one for each repair");
+        let expected = if runs == 1 { 0 } else { records.len() };
+        assert_eq!(journal(&reopened, "a").await.len(), expected);
+        assert_eq!(reopened.recover().await.unwrap().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn what_was_queued_is_written_when_the_store_closes() {
     let (store, directory) = sqlite().await;

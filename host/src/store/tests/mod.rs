@@ -1,5 +1,6 @@
 //! The promises of the store, kept by every store.
 
+mod admin;
 mod claims;
 mod codec;
 mod crash;
@@ -9,5 +10,6 @@ mod given;
 mod lists;
 mod modules;
 mod recovery;
+mod repairs;
 mod schema;
 mod starts;

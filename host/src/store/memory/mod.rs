@@ -8,13 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, ExecutionStatus, Fingerprint, Json, RunId, TaskName, Timestamp,
+    Digest, EventName, ExecutionId, ExecutionStatus, Json, RunId, TaskName, Timestamp,
     event::Event,
     journal::Record,
     run::{RunFacts, Wait},
 };
 
 use super::*;
+
+mod admin;
+mod bulks;
+mod repairs;
+
+use bulks::{Bulk, ItemState};
 
 #[derive(Default)]
 pub struct Memory {
@@ -28,16 +34,31 @@ struct Tables {
     events: Vec<StoredEvent>,
     modules: BTreeMap<TaskName, Module>,
     components: HashMap<Digest, Vec<u8>>,
+    pause_rules: Vec<PauseRule>,
+    audit: Vec<AuditView>,
+    bulks: Vec<Bulk>,
     closed: bool,
 }
 
 struct Execution {
+    /// The order of the starts.
+    order: usize,
     view: ExecutionView,
-    fingerprint: Fingerprint,
+    /// Why it failed, while it is failed.
+    trouble: Option<Trouble>,
 }
 
 struct Run {
     facts: RunFacts,
+    payload: Json,
+    trigger: Trigger,
+    triggered_by: Option<String>,
+    status: ExecutionStatus,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    /// Once it is not the current run any more; until then the execution has them.
+    result: Option<Json>,
+    error: Option<Failure>,
     records: Vec<Record>,
     due: Option<Timestamp>,
     epoch: i64,
@@ -45,6 +66,29 @@ struct Run {
     /// The length of the journal at the last claim; none once the claim has come to a wait.
     records_at_claim: Option<usize>,
     crashes: u32,
+}
+
+impl Run {
+    /// An initial one.
+    fn new(facts: RunFacts, payload: Json) -> Self {
+        Run {
+            due: Some(facts.created_at),
+            facts,
+            payload,
+            trigger: Trigger::Initial,
+            triggered_by: None,
+            status: ExecutionStatus::Scheduled,
+            started_at: None,
+            completed_at: None,
+            result: None,
+            error: None,
+            records: Vec::new(),
+            epoch: 0,
+            hold: Hold::Free,
+            records_at_claim: None,
+            crashes: 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,9 +135,13 @@ impl Tables {
         self.runs.get_mut(index)
     }
 
-    fn view_of(&mut self, run: RunKey) -> Option<&mut ExecutionView> {
+    fn execution_of(&mut self, run: RunKey) -> Option<&mut Execution> {
         let id = self.run(run)?.facts.execution.clone();
-        self.executions.get_mut(&id).map(|execution| &mut execution.view)
+        self.executions.get_mut(&id)
+    }
+
+    fn view_of(&mut self, run: RunKey) -> Option<&mut ExecutionView> {
+        self.execution_of(run).map(|execution| &mut execution.view)
     }
 
     fn pending(&self, execution: &ExecutionId, after: i64) -> Vec<Event> {
@@ -104,8 +152,9 @@ impl Tables {
             .collect()
     }
 
-    fn claim(&mut self, key: RunKey) -> Result<Option<Claimed>, StoreError> {
-        let Some(view) = self.view_of(key).filter(|view| !view.status.is_terminal()) else { return Ok(None) };
+    fn claim(&mut self, key: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
+        let open = |view: &&mut ExecutionView| view.run_key == key && !view.status.is_terminal();
+        let Some(view) = self.view_of(key).filter(open) else { return Ok(None) };
         let (task, version, payload) = (view.task.clone(), view.version, view.payload.clone());
         let digest = self.version(&task, version).map(|version| version.digest).ok_or_else(|| {
             StoreError::Corrupt(format!("there is no version {version} of task \"{task}\""))
@@ -116,6 +165,8 @@ impl Tables {
         run.records_at_claim = Some(run.records.len());
         run.epoch += 1;
         run.hold = Hold::Held;
+        run.status = ExecutionStatus::Running;
+        run.started_at.get_or_insert(now);
         let mut claimed = Claimed {
             claim: Claim { run: key, epoch: Epoch(run.epoch) },
             facts: run.facts.clone(),
@@ -135,7 +186,7 @@ impl Tables {
     fn commit(&mut self, commit: Commit) -> Result<(), StoreError> {
         let held = |run: &&mut Run| run.hold == Hold::Held && run.epoch == commit.claim.epoch.0;
         let run = self.run(commit.claim.run).filter(held).ok_or(StoreError::ClaimLost)?;
-        if run.records.len() as u64 != commit.first_number {
+        if !commit.records.is_empty() && run.records.len() as u64 != commit.first_number {
             return Err(StoreError::Corrupt("the number of the record is not the next".to_owned()));
         }
         let execution = run.facts.execution.clone();
@@ -161,20 +212,23 @@ impl Tables {
     }
 
     fn stand(&mut self, key: RunKey, standing: Standing) {
-        let (due, over) = match &standing {
-            Standing::Open { due, .. } => (*due, false),
-            Standing::Completed { .. } | Standing::Failed { .. } => (None, true),
+        let (due, status, over) = match &standing {
+            Standing::Open { due, .. } => (*due, ExecutionStatus::Running, None),
+            Standing::Completed { at, .. } => (None, ExecutionStatus::Completed, Some(*at)),
+            Standing::Failed { at, .. } => (None, ExecutionStatus::Failed, Some(*at)),
         };
         if let Some(run) = self.run(key) {
             run.due = due;
-            if over {
+            run.status = status;
+            run.completed_at = over;
+            if over.is_some() {
                 run.hold = Hold::Free;
             }
             if matches!(&standing, Standing::Open { waiting: Some(_), .. }) {
                 run.records_at_claim = None;
             }
         }
-        let Some(view) = self.view_of(key) else { return };
+        let Some(Execution { view, trouble: troubled, .. }) = self.execution_of(key) else { return };
         view.waiting = None;
         match standing {
             Standing::Open { waiting, .. } => view.waiting = waiting,
@@ -183,7 +237,8 @@ impl Tables {
                 view.completed_at = Some(at);
                 view.result = Some(result);
             }
-            Standing::Failed { failure, at, .. } => {
+            Standing::Failed { failure, trouble, at } => {
+                *troubled = Some(trouble);
                 view.status = ExecutionStatus::Failed;
                 view.completed_at = Some(at);
                 view.error = Some(failure);
@@ -235,7 +290,7 @@ impl Store for Memory {
     async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
         let mut tables = self.writable()?;
         if let Some(there) = tables.executions.get(&new.id) {
-            return Ok(match there.fingerprint == new.fingerprint {
+            return Ok(match there.view.fingerprint == new.fingerprint {
                 true => Creation::Replay(there.view.clone()),
                 false => Creation::Clash { task: there.view.task.clone() },
             });
@@ -256,8 +311,8 @@ impl Store for Memory {
         let view = ExecutionView {
             id: new.id.clone(),
             task: new.task,
-            payload: new.payload,
-            fingerprint: new.fingerprint.clone(),
+            payload: new.payload.clone(),
+            fingerprint: new.fingerprint,
             status: ExecutionStatus::Scheduled,
             scheduled_at: new.now,
             completed_at: None,
@@ -268,23 +323,16 @@ impl Store for Memory {
             error: None,
             waiting: None,
         };
-        tables.runs.push(Run {
-            facts,
-            records: Vec::new(),
-            due: Some(new.now),
-            epoch: 0,
-            hold: Hold::Free,
-            records_at_claim: None,
-            crashes: 0,
-        });
-        tables.executions.insert(new.id.clone(), Execution { view, fingerprint: new.fingerprint });
-        let claimed = if new.claim { tables.claim(run)? } else { None };
+        tables.runs.push(Run::new(facts, new.payload));
+        let order = tables.executions.len();
+        tables.executions.insert(new.id.clone(), Execution { order, view, trouble: None });
+        let claimed = if new.claim { tables.claim(run, new.now)? } else { None };
         let execution = tables.executions[&new.id].view.clone();
         Ok(Creation::New { execution, run, claimed })
     }
 
-    async fn claim(&self, run: RunKey, _now: Timestamp) -> Result<Option<Claimed>, StoreError> {
-        self.writable()?.claim(run)
+    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
+        self.writable()?.claim(run, now)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
@@ -296,7 +344,7 @@ impl Store for Memory {
         execution: &ExecutionId,
         by: Option<&str>,
         now: Timestamp,
-        _audit: AuditEntry,
+        audit: AuditEntry,
     ) -> Result<Cancel, StoreError> {
         let mut tables = self.writable()?;
         let Some(there) = tables.executions.get_mut(execution) else { return Ok(Cancel::NoSuchExecution) };
@@ -304,17 +352,72 @@ impl Store for Memory {
         if view.status.is_terminal() {
             return Ok(Cancel::AlreadyOver(view.status));
         }
+        let audit = trail::of_cancel(audit, view.task.clone(), view.status);
         view.status = ExecutionStatus::Cancelled;
         view.completed_at = Some(now);
         view.waiting = None;
         let key = view.run_key;
         if let Some(run) = tables.run(key) {
             run.records.push(Record::RunCancelled { by: by.map(str::to_owned), at: now });
+            run.status = ExecutionStatus::Cancelled;
+            run.completed_at = Some(now);
             run.epoch += 1;
             run.hold = Hold::Free;
             run.due = None;
         }
+        tables.write_audit(audit);
         Ok(Cancel::Cancelled(key))
+    }
+
+    async fn seize(&self, execution: &ExecutionId) -> Result<Option<Seized>, StoreError> {
+        Ok(self.writable()?.seize(execution))
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<RunKey, StoreError> {
+        self.writable()?.repair(repair)
+    }
+
+    async fn add_pause_rule(&self, rule: PauseRule, audit: AuditEntry) -> Result<(), StoreError> {
+        self.writable()?.add_pause_rule(rule, audit)
+    }
+
+    async fn delete_pause_rules(
+        &self,
+        ids: &[PauseRuleId],
+        by: Option<&str>,
+        now: Timestamp,
+        audit: Vec<AuditEntry>,
+    ) -> Result<Vec<PauseRuleId>, StoreError> {
+        self.writable()?.delete_pause_rules(ids, by, now, audit)
+    }
+
+    async fn create_bulk(&self, new: NewBulk, audit: AuditEntry) -> Result<u64, StoreError> {
+        self.writable()?.create_bulk(new, audit)
+    }
+
+    async fn skip_bulk_item(
+        &self,
+        bulk: &BulkId,
+        execution: &ExecutionId,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        self.writable()?.skip_bulk_item(bulk, execution, why);
+        Ok(())
+    }
+
+    async fn settle_bulk(&self, bulk: &BulkId) -> Result<BulkProgress, StoreError> {
+        Ok(self.writable()?.settle_bulk(bulk))
+    }
+
+    async fn end_bulk(
+        &self,
+        bulk: &BulkId,
+        state: BulkState,
+        why: Option<&str>,
+        now: Timestamp,
+        audit: Option<AuditEntry>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.writable()?.end_bulk(bulk, state, why, now, audit))
     }
 
     async fn add_event(
@@ -360,13 +463,14 @@ impl Store for Memory {
             unfinished.push(Unfinished { run: view.run_key, due: run.due, waiting, crashes, held });
         }
         unfinished.sort_by_key(|run| run.run);
-        for run in tables.runs.iter_mut().filter(|run| run.hold == Hold::Held) {
+        // Of a run that is over nobody can take hold but by force, so its hold does no harm.
+        for run in tables.runs.iter_mut().filter(|run| run.hold == Hold::Held && !run.status.is_terminal()) {
             run.hold = Hold::Abandoned;
         }
         Ok(unfinished)
     }
 
-    async fn add_version(&self, new: NewVersion, _audit: AuditEntry) -> Result<VersionAdded, StoreError> {
+    async fn add_version(&self, new: NewVersion, audit: AuditEntry) -> Result<VersionAdded, StoreError> {
         let mut tables = self.writable()?;
         if let Some(module) = tables.module(&new.task)
             && module.active.digest == new.digest
@@ -390,6 +494,7 @@ impl Store for Memory {
         };
         module.versions.insert(version, view.clone());
         tables.components.insert(new.digest, new.component);
+        tables.write_audit(trail::of_version(audit, version));
         Ok(VersionAdded::New(view))
     }
 
@@ -397,19 +502,21 @@ impl Store for Memory {
         &self,
         task: &TaskName,
         version: u32,
-        _audit: AuditEntry,
+        audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError> {
         let mut tables = self.writable()?;
-        if tables.version(task, version).is_none() {
-            return Ok(None);
+        let Some(view) = tables.version(task, version) else { return Ok(None) };
+        if view.active {
+            return Ok(Some(view));
         }
         if let Some(module) = tables.modules.get_mut(task) {
             module.active = Some(version);
         }
+        tables.write_audit(audit);
         Ok(tables.version(task, version))
     }
 
-    async fn remove_module(&self, task: &TaskName, _audit: AuditEntry) -> Result<Removal, StoreError> {
+    async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError> {
         let mut tables = self.writable()?;
         if tables.registered(task).is_none() {
             return Ok(Removal::NoSuchModule);
@@ -426,6 +533,7 @@ impl Store for Memory {
         components.retain(|digest, _| {
             modules.values().any(|module| module.versions.values().any(|version| version.digest == *digest))
         });
+        tables.write_audit(audit);
         Ok(Removal::Removed)
     }
 
@@ -454,26 +562,24 @@ impl Views for Memory {
         page: Page,
     ) -> Result<(Vec<ExecutionView>, u64), StoreError> {
         let tables = self.tables();
-        let mut found: Vec<&ExecutionView> = tables
-            .executions
-            .values()
-            .map(|execution| &execution.view)
-            .filter(|view| filter.matches(view))
-            .collect();
-        found.sort_by(|a, b| {
+        let mut found: Vec<&Execution> =
+            tables.executions.values().filter(|execution| filter.matches(&execution.view)).collect();
+        found.sort_by(|left, right| {
+            let (a, b) = (&left.view, &right.view);
             let first = match page.sort {
                 Sort::ScheduledAt => std::cmp::Ordering::Equal,
                 Sort::Status => a.status.as_str().cmp(b.status.as_str()),
                 Sort::TaskName => a.task.cmp(&b.task),
             };
-            first.then(a.scheduled_at.cmp(&b.scheduled_at)).then(a.run_key.cmp(&b.run_key))
+            first.then(a.scheduled_at.cmp(&b.scheduled_at)).then(left.order.cmp(&right.order))
         });
         if page.descending {
             found.reverse();
         }
         let total = found.len() as u64;
         let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
-        let views = found.into_iter().skip(offset).take(page.limit as usize).cloned().collect();
+        let page = found.into_iter().skip(offset).take(page.limit as usize);
+        let views = page.map(|execution| execution.view.clone()).collect();
         Ok((views, total))
     }
 
@@ -492,6 +598,53 @@ impl Views for Memory {
             .iter()
             .find(|there| there.facts.run == *run)
             .map(|run| (run.facts.clone(), run.records.clone())))
+    }
+
+    async fn runs(&self, execution: &ExecutionId) -> Result<Option<Vec<RunView>>, StoreError> {
+        Ok(self.tables().runs(execution))
+    }
+
+    async fn pause_rules(&self, deleted: bool) -> Result<Vec<PauseRule>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.pause_rules.iter().filter(|rule| deleted || rule.deleted_at.is_none()).cloned().collect())
+    }
+
+    async fn audit(
+        &self,
+        filter: &AuditFilter,
+        limit: u32,
+        offset: u64,
+    ) -> Result<(Vec<AuditView>, u64), StoreError> {
+        Ok(self.tables().audit_page(filter, limit, offset))
+    }
+
+    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditView>, StoreError> {
+        Ok(self.tables().audit_after(after, limit))
+    }
+
+    async fn troubles(
+        &self,
+        filter: &ExecutionFilter,
+        limit: u32,
+        examples: u32,
+    ) -> Result<Vec<TroubleView>, StoreError> {
+        Ok(self.tables().troubles(filter, limit, examples))
+    }
+
+    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError> {
+        Ok(self.tables().count_selection(selection))
+    }
+
+    async fn bulks(&self) -> Result<Vec<BulkView>, StoreError> {
+        Ok(self.tables().bulks())
+    }
+
+    async fn bulk(&self, id: &BulkId) -> Result<Option<BulkView>, StoreError> {
+        Ok(self.tables().bulk(id))
+    }
+
+    async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
+        Ok(self.tables().pending_bulk_items(id, limit))
     }
 
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {
@@ -516,14 +669,18 @@ impl Views for Memory {
 
 impl ExecutionFilter {
     fn matches(&self, view: &ExecutionView) -> bool {
-        let contains =
-            |text: &str, part: &str| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase());
         self.status.is_none_or(|status| view.status == status)
             && self.task.as_ref().is_none_or(|task| view.task.as_str() == task)
             && self.from.is_none_or(|from| view.scheduled_at >= from)
             && self.to.is_none_or(|to| view.scheduled_at <= to)
-            && self.search.as_ref().is_none_or(|search| {
-                contains(view.id.as_str(), search) || contains(view.task.as_str(), search)
-            })
+            && self.search.as_ref().is_none_or(|search| view.is_found_by(search))
+    }
+}
+
+impl ExecutionView {
+    /// See [`ExecutionFilter::search`].
+    fn is_found_by(&self, part: &str) -> bool {
+        let contains = |text: &str| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase());
+        contains(self.id.as_str()) || contains(self.task.as_str())
     }
 }

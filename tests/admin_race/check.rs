@@ -14,6 +14,9 @@ use crate::harness::{server::Effect, *};
 /// a run that is over is cut off, not recorded.
 const CUT_OFF_MS: i64 = 3_000;
 
+/// Who stops a bulk repair of which too much fails again.
+const THE_HOST: &str = "stepbox";
+
 /// Everything that is wrong, and how much was looked at.
 #[derive(Default)]
 pub struct Findings {
@@ -26,6 +29,8 @@ pub struct Findings {
     pub repairs_in_runs: usize,
     pub runs_after_the_first: usize,
     pub cancelled: usize,
+    /// Repairs by bulk repairs.
+    pub items: usize,
 }
 
 pub struct Evidence {
@@ -37,6 +42,7 @@ pub struct Evidence {
     pub cancelled: Vec<Cancelled>,
     /// All pause rules, the deleted ones too.
     pub rules: Vec<Value>,
+    pub bulks: Vec<Value>,
 }
 
 impl Evidence {
@@ -94,13 +100,14 @@ impl Evidence {
         }
         found.audit(&self.audit, &self.deeds, &done);
         found.cancelled(&self.cancelled, &self.told);
+        found.bulks(&self.bulks, &self.audit);
         found
     }
 }
 
-/// Whether it is about pause rules, which may be for more than one execution.
-fn about_rules(kind: Kind) -> bool {
-    matches!(kind, Kind::Pause | Kind::Resume | Kind::EndPause)
+/// Whether it may be about more than the one execution that the player had in mind.
+fn is_about_more(kind: Kind) -> bool {
+    matches!(kind, Kind::Pause | Kind::Resume | Kind::EndPause | Kind::Bulk | Kind::CancelBulk)
 }
 
 impl Findings {
@@ -280,35 +287,43 @@ impl Findings {
         }
         for deed in deeds {
             let entries = entries.remove(deed.tag.as_str()).unwrap_or_default();
-            let done = done.get(&deed.tag).copied().unwrap_or(0);
-            let (action, counted) = match deed.kind {
-                Kind::RetryStep => ("retry_step", true),
-                Kind::Resolve => ("resolve_step", true),
-                Kind::Restart => ("restart", true),
-                Kind::Rerun => ("rerun", true),
-                Kind::Pause => ("pause", true),
-                Kind::Cancel => ("cancel", false),
-                Kind::Resume | Kind::EndPause => ("resume", false),
-                Kind::DryRun | Kind::Event | Kind::StartAgain | Kind::Read => ("", false),
+            let done = done.get(&deed.tag).copied().unwrap_or(0) as usize;
+            let is =
+                |entry: &&Value, actions: &[&str]| actions.iter().any(|action| entry["action"] == *action);
+            // What the deed itself is called, and what it may have done to executions.
+            let (itself, repairs): (&[&str], &[&str]) = match deed.kind {
+                Kind::RetryStep => (&[], &["retry_step"]),
+                Kind::Resolve => (&[], &["resolve_step"]),
+                Kind::Restart => (&[], &["restart"]),
+                Kind::Rerun => (&[], &["rerun"]),
+                Kind::Pause => (&[], &["pause"]),
+                Kind::Cancel => (&["cancel"], &[]),
+                Kind::Resume | Kind::EndPause => (&["resume"], &[]),
+                Kind::Bulk => (&["start_bulk"], &["retry_step", "restart"]),
+                Kind::CancelBulk => (&["cancel_bulk"], &[]),
+                Kind::DryRun | Kind::Event | Kind::StartAgain | Kind::Read => (&[], &[]),
             };
-            let as_wanted = entries.iter().all(|entry| {
-                entry["action"] == action
-                    && (entry["executionId"] == deed.execution.as_str() || about_rules(deed.kind))
-            });
+            let own = entries.iter().filter(|entry| is(entry, itself)).count();
+            let repaired = entries.iter().filter(|entry| is(entry, repairs)).count();
+            let about_it = entries
+                .iter()
+                .all(|entry| entry["executionId"] == deed.execution.as_str() || is_about_more(deed.kind));
             let times = match (deed.kind, deed.status) {
                 (_, Some(status)) if status >= 300 => entries.is_empty(),
-                (Kind::Resume, Some(_)) => deed.body["rulesDeleted"] == entries.len(),
+                (Kind::Resume, Some(_)) => deed.body["rulesDeleted"] == own,
                 (Kind::Resume, None) => true,
-                (_, Some(_)) => entries.len() == usize::from(!action.is_empty()),
+                (Kind::Bulk, Some(_)) => own == 1,
+                (Kind::Bulk, None) => own == 1 || entries.is_empty(),
+                (_, Some(_)) => entries.len() == usize::from(!itself.is_empty() || !repairs.is_empty()),
                 (_, None) => entries.len() <= 1,
             };
-            let in_step = !counted || done as usize == entries.len();
-            self.expect(as_wanted && times && in_step, || {
+            let known = own + repaired == entries.len();
+            self.expect(about_it && times && known && done == repaired, || {
                 format!("{deed:#?} was done {done} times and is in the audit trail as {entries:#?}")
             });
         }
         for (actor, entries) in entries {
-            let nobody = actor.is_empty() || actor == super::MENDER;
+            let nobody = ["", super::MENDER, THE_HOST].contains(&actor);
             self.expect(nobody, || format!("{actor} did nothing of this: {entries:#?}"));
         }
     }
@@ -322,6 +337,26 @@ impl Findings {
             let now = place.and_then(|place| told.steps.get(place));
             self.expect(now == Some(steps), || {
                 format!("{run} was cancelled as {steps:#}, and now is {now:#?} (invariant 4)")
+            });
+        }
+    }
+
+    /// Bulk repairs count what they did, each execution once.
+    fn bulks(&mut self, bulks: &[Value], audit: &[Value]) {
+        for bulk in bulks {
+            let of = |name: &str| bulk["progress"][name].as_u64().unwrap_or_default();
+            let repaired = of("underWay") + of("completed") + of("failed");
+            let sum = repaired + of("pending") + of("skipped") == of("total");
+            let over = bulk["state"] != "running";
+            let all = bulk["state"] != "completed" || of("pending") + of("underWay") == 0;
+            let actor = &bulk["triggeredBy"];
+            let entries = audit.iter().filter(|entry| {
+                entry["actor"] == *actor && (entry["action"] == "retry_step" || entry["action"] == "restart")
+            });
+            let entries = entries.count() as u64;
+            self.items += repaired as usize;
+            self.expect(sum && over && all && entries == repaired, || {
+                format!("in the audit trail are {entries} repairs of {bulk:#}")
             });
         }
     }

@@ -53,7 +53,7 @@ async fn admins_who_race_each_other_and_a_host_that_is_killed_break_nothing() {
     let mut kills = 0;
     while !arena.is_over() {
         // At a random moment: what there is to await is exactly that.
-        tokio::time::sleep(Duration::from_millis(100 + dice.below(1_500) as u64)).await;
+        tokio::time::sleep(Duration::from_millis(100 + dice.below(1_000) as u64)).await;
         server.kill_9();
         if dice.one_in(6) {
             server.start_and_kill_9(Duration::from_millis(dice.below(150) as u64));
@@ -67,6 +67,7 @@ async fn admins_who_race_each_other_and_a_host_that_is_killed_break_nothing() {
     }
     let played = begun.elapsed();
 
+    cancel_all_bulks(&server).await;
     lift_all_pauses(&server).await;
     let ids = arena.started.lock().unwrap().clone();
     for id in &ids {
@@ -81,7 +82,7 @@ async fn admins_who_race_each_other_and_a_host_that_is_killed_break_nothing() {
     tell(&format!(
         "admin race: {} deeds and {kills} kills in {played:.0?} ({}); {} executions, {} runs ({} by restart and \
          rerun) of {} records, {} steps ({} kept, {} resolved by hand), {} repairs within runs, {mended} of them \
-         after the race; {} attempts seen; {} cancelled runs looked at again; {} audit entries; {:.0?} in all",
+         after the race, {} by {} bulk repairs; {} attempts seen; {} cancelled runs looked at again; {} audit entries; {:.0?} in all",
         evidence.deeds.len(),
         answers(&evidence.deeds),
         ids.len(),
@@ -92,6 +93,8 @@ async fn admins_who_race_each_other_and_a_host_that_is_killed_break_nothing() {
         found.kept,
         found.resolved,
         found.repairs_in_runs,
+        found.items,
+        evidence.bulks.len(),
         evidence.effects.len(),
         found.cancelled,
         evidence.audit.len(),
@@ -116,6 +119,21 @@ fn answers(deeds: &[Deed]) -> String {
         texts.push(format!("{kind} {}", answers.collect::<Vec<_>>().join(" ")));
     }
     texts.join(", ")
+}
+
+/// Or they would go on to repair what fails, and none would come to an end for good.
+async fn cancel_all_bulks(client: &Client) {
+    for bulk in bulks(client).await.iter().filter(|bulk| bulk["state"] == "running") {
+        let bulk = bulk["bulkId"].as_str().expect("an id");
+        let path = format!("/admin/v1/bulk/{}/cancel", encoded(bulk));
+        let answer = client.post_json(&path, &json!({ "triggeredBy": MENDER })).await;
+        // Some end by themselves meanwhile.
+        assert!(matches!(answer.status, 200 | 409), "{answer:#?}");
+    }
+}
+
+async fn bulks(client: &Client) -> Vec<Value> {
+    client.get("/admin/v1/bulk").await.expect(200).as_array().expect("an array of bulk repairs").clone()
 }
 
 async fn lift_all_pauses(client: &Client) {
@@ -168,6 +186,7 @@ async fn gather(server: &mut Server, ids: &[String], arena: &Arena, deeds: Vec<D
     }
     let audit = found::audit(server).await;
     let rules = server.get("/admin/v1/pause?includeDeleted=true").await.expect(200);
+    let bulks = bulks(server).await;
     let status = server.terminate().await;
     assert!(status.success(), "{status}");
 
@@ -182,5 +201,6 @@ async fn gather(server: &mut Server, ids: &[String], arena: &Arena, deeds: Vec<D
         deeds,
         cancelled: std::mem::take(&mut *arena.cancelled.lock().unwrap()),
         rules: rules.as_array().expect("an array of rules").clone(),
+        bulks,
     }
 }

@@ -29,6 +29,8 @@ pub struct Arena {
     pub started: Mutex<Vec<String>>,
     /// Pause rules that somebody was told of.
     rules: Mutex<Vec<String>>,
+    /// Bulk repairs that somebody was told of.
+    bulks: Mutex<Vec<String>>,
     /// Cancelled runs, as they were when the answer had come.
     pub cancelled: Mutex<Vec<Cancelled>>,
 }
@@ -49,6 +51,8 @@ pub enum Kind {
     Pause,
     EndPause,
     Resume,
+    Bulk,
+    CancelBulk,
     DryRun,
     Event,
     StartAgain,
@@ -80,6 +84,7 @@ impl Arena {
             places: Mutex::default(),
             started: Mutex::default(),
             rules: Mutex::default(),
+            bulks: Mutex::default(),
             cancelled: Mutex::default(),
         }
     }
@@ -225,7 +230,7 @@ impl Player {
     }
 
     fn kind(&mut self) -> Kind {
-        const KINDS: [(Kind, usize); 12] = [
+        const KINDS: [(Kind, usize); 14] = [
             (Kind::RetryStep, 26),
             (Kind::Resolve, 10),
             (Kind::Restart, 4),
@@ -234,6 +239,8 @@ impl Player {
             (Kind::Pause, 8),
             (Kind::EndPause, 7),
             (Kind::Resume, 4),
+            (Kind::Bulk, 3),
+            (Kind::CancelBulk, 2),
             (Kind::DryRun, 5),
             (Kind::Event, 10),
             (Kind::StartAgain, 4),
@@ -334,14 +341,29 @@ impl Player {
                 }
             }
             Kind::Resume => self.post(&format!("{admin}/resume"), &with(json!({ "executionId": id }))),
+            Kind::Bulk => {
+                let more = json!({
+                    "action": *self.dice.pick(&["retry-step", "retry-step", "restart"]),
+                    "filter": { "taskName": "scenario" },
+                    "ratePerSecond": 1 + self.dice.below(100),
+                    "canary": self.dice.below(3),
+                    "failedShareMaxPercent": *self.dice.pick(&[20, 100]),
+                });
+                self.post(&format!("{admin}/bulk"), &with(more))
+            }
+            Kind::CancelBulk => {
+                let bulk = arena.bulks.lock().unwrap().pop().unwrap_or_else(|| "none".to_owned());
+                self.post(&format!("{admin}/bulk/{}/cancel", encoded(&bulk)), &by)
+            }
             Kind::Event => {
                 let path = format!("/api/v1/events/{}/go", encoded(id));
                 self.client.request("POST", &path).json(&json!({ "token": tag }))
             }
             Kind::StartAgain => self.start_of(id),
             Kind::Read => {
-                let path = match self.dice.below(5) {
+                let path = match self.dice.below(6) {
                     0 => format!("{path}/runs"),
+                    4 => format!("{admin}/bulk"),
                     1 => format!("{admin}/pause?includeDeleted=true"),
                     2 => format!("{admin}/audit"),
                     3 => execution_path(id),
@@ -418,6 +440,9 @@ impl Asked {
             }
             (Kind::Pause, Some(201)) => {
                 arena.rules.lock().unwrap().push(body["ruleId"].as_str().expect("an id").to_owned());
+            }
+            (Kind::Bulk, Some(202)) => {
+                arena.bulks.lock().unwrap().push(body["bulkId"].as_str().expect("an id").to_owned());
             }
             _ => {}
         }

@@ -132,7 +132,6 @@ impl Findings {
         for run in runs {
             let over = matches!(run.status.as_str(), "completed" | "failed" | "cancelled");
             self.expect(over, || format!("{id}: run {} is {} and should be over", run.index, run.status));
-            self.expect(run.claim != "held", || format!("{id}: run {} is held by nobody", run.index));
         }
         let (mine, theirs): (Vec<_>, Vec<_>) = (
             runs.iter().map(|run| run.status.as_str()).collect(),

@@ -63,8 +63,6 @@ pub struct RunRow {
     pub key: i64,
     pub index: i64,
     pub status: String,
-    /// Whether anybody holds it.
-    pub claim: String,
     pub numbers: Vec<i64>,
     pub bodies: Vec<String>,
 }
@@ -82,8 +80,7 @@ pub async fn tables(data: &Path) -> Result<Tables, sqlx::Error> {
     let rows = sqlx::query("select execution_key, execution_id, status, run_key from executions order by 1");
     for row in rows.fetch_all(&mut db).await? {
         let runs = sqlx::query(
-            "select run_key, run_index, status, claim_state from runs
-              where execution_key = $1 order by run_index",
+            "select run_key, run_index, status from runs where execution_key = $1 order by run_index",
         );
         let mut read = Vec::new();
         for run in runs.bind(row.try_get::<i64, _>("execution_key")?).fetch_all(&mut db).await? {
@@ -95,7 +92,7 @@ pub async fn tables(data: &Path) -> Result<Tables, sqlx::Error> {
                 bodies.push(record.try_get("body")?);
             }
             let (index, status) = (run.try_get("run_index")?, run.try_get("status")?);
-            read.push(RunRow { key, index, status, claim: run.try_get("claim_state")?, numbers, bodies });
+            read.push(RunRow { key, index, status, numbers, bodies });
         }
         executions.push(ExecutionRow {
             id: row.try_get("execution_id")?,

@@ -345,6 +345,7 @@ impl Run {
             self.aside.put_before(later.into_iter().filter_map(|step| step.set_aside(at)));
         } else if let Some(step) = self.aside.get_mut(key).filter(|step| is_it(step)) {
             change(step);
+            self.steps.iter_mut().rev().take(1).for_each(|last| last.cut_off(at));
         } else {
             return;
         }

@@ -11,7 +11,8 @@ use stepbox_domain::{
     retry::RetryPolicy,
     run::{Policy, RunFacts, StepState, Wait},
     step::{
-        AttemptFailure, AttemptOutcome, Overrides, StepInput, StepKind, StepOptions, StepStatus, TimeoutScope,
+        AttemptFailure, AttemptOutcome, AttemptState, Interruption, Overrides, StepInput, StepKind,
+        StepOptions, StepStatus, TimeoutScope,
     },
 };
 
@@ -294,6 +295,20 @@ fn a_dead_step_that_lies_aside_can_be_retried_there() {
         bench.ends(2, AttemptOutcome::Failed(AttemptFailure::new(FailureKind::Error, "busy"))),
         Reply::Recorded { outcome: Err(_), .. }
     ));
+}
+
+/// Whoever runs it is interrupted by the repair; the host has not died under it.
+#[test]
+fn an_attempt_under_way_is_cut_off_by_a_retry_of_a_step_that_lies_aside() {
+    let mut bench = bench(None);
+    bench.dies("charge", "");
+    bench.dies("mail", "");
+    bench.retried("charge");
+    assert!(matches!(bench.call("charge", ""), Reply::Go { .. }));
+    bench.retried("mail");
+    let attempts = &bench.run.step(&key("charge")).unwrap().attempts;
+    assert_eq!(attempts.last().unwrap().state, AttemptState::Interrupted(Interruption::Stopped));
+    assert_eq!(bench.status("charge"), StepStatus::Scheduled);
 }
 
 /// Neither for ever nor from before: it begins with the first attempt that is known of.

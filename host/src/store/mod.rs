@@ -310,6 +310,7 @@ pub struct Repair {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each repair, and it is moved once")]
 pub enum RepairChange {
     /// The run goes on: `records` are added to its journal (the first has number `first_number`),
     /// and run and execution are `running` again if they were over, with no result and no error.

@@ -256,6 +256,14 @@ impl Step {
         self.end(state, at);
     }
 
+    /// Ends the attempt that is under way, if one is: whoever ran it is interrupted in good order.
+    pub(super) fn cut_off(&mut self, at: Timestamp) {
+        let under_way = self.attempts.last().filter(|last| last.state == AttemptState::Running);
+        if let Some(number) = under_way.map(|last| last.number) {
+            self.interrupt(number, Interruption::Stopped, at);
+        }
+    }
+
     /// What of it is worth keeping while nobody works at it. An outcome is. Without one it begins
     /// anew when it is called again, or its time would run out while it lies there; a sleep or a
     /// wait then has nothing to show.
@@ -263,10 +271,7 @@ impl Step {
         if self.outcome().is_some() {
             return Some(self);
         }
-        let under_way = self.attempts.last().filter(|last| last.state == AttemptState::Running);
-        if let Some(number) = under_way.map(|last| last.number) {
-            self.interrupt(number, Interruption::Stopped, at);
-        }
+        self.cut_off(at);
         let overrides = self.overrides.clone();
         self.begin_anew(overrides, at);
         (self.call.kind() == StepKind::Step).then_some(self)

@@ -87,9 +87,9 @@ async fn a_pause_rule_is_kept_and_deleted_once(store: Arc<dyn Store>) {
     let audits = || vec![entry(AuditAction::Resume), entry(AuditAction::Resume)];
     assert!(store.delete_pause_rules(&ids, None, at(50), vec![]).await.is_err());
     let deleted = store.delete_pause_rules(&ids, Some("bob"), at(50), audits()).await.unwrap();
-    assert_eq!(deleted, [all.id.clone()]);
+    assert_eq!(deleted, std::slice::from_ref(&all.id));
     assert_eq!(store.delete_pause_rules(&ids, Some("cy"), at(51), audits()).await.unwrap(), []);
-    assert_eq!(store.pause_rules(false).await.unwrap(), [other.clone()]);
+    assert_eq!(store.pause_rules(false).await.unwrap(), std::slice::from_ref(&other));
     let gone = PauseRule { deleted_at: Some(at(50)), deleted_by: Some("bob".to_owned()), ..all };
     assert_eq!(store.pause_rules(true).await.unwrap(), [gone, other]);
     let actions: Vec<_> = trail(&store).await.iter().map(|view| view.entry.action).collect();
@@ -199,7 +199,7 @@ async fn the_same_trouble_is_counted_together(store: Arc<dyn Store>) {
     assert_eq!((other.count, other.examples.len()), (1, 1));
     assert_eq!(store.troubles(&all, 1, 0).await.unwrap().len(), 1);
     let found = ExecutionFilter { search: Some("X".to_owned()), ..all };
-    assert_eq!(store.troubles(&found, 9, 9).await.unwrap(), [other.clone()]);
+    assert_eq!(store.troubles(&found, 9, 9).await.unwrap(), std::slice::from_ref(other));
 }
 
 async fn a_bulk_repair_has_the_failed_executions_that_match(store: Arc<dyn Store>) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt as _;
 use stepbox_domain::{
-    ExecutionId, ExecutionStatus, Json, Run,
+    ExecutionId, ExecutionStatus, FailureKind, Json, Run,
     audit::Chain,
     journal::Record,
     run::{Policy, RunOutcome, StepState},
@@ -57,7 +57,7 @@ fn check_run(world: &World, view: &RunView, began: &[Body]) -> u64 {
     let status = match &end.outcome {
         RunOutcome::Completed(_) => ExecutionStatus::Completed,
         RunOutcome::Failed(failure) => {
-            assert_eq!(failure.kind.as_str() == "diverged", false, "6: {failure:?} in {records:#?}");
+            assert_ne!(failure.kind, FailureKind::Diverged, "6: {failure:?} in {records:#?}");
             ExecutionStatus::Failed
         }
         RunOutcome::Cancelled { .. } => ExecutionStatus::Cancelled,

@@ -259,6 +259,8 @@ impl Journal {
             let mut aside: Vec<Step> = later.into_iter().filter_map(Step::set_aside).collect();
             aside.append(&mut self.aside);
             self.aside = aside;
+        } else if let Some(last) = self.steps.last_mut() {
+            last.cut_off();
         }
         let resolved = state != State::BetweenAttempts;
         let step = self.steps.iter_mut().chain(&mut self.aside).find(|step| step.key == key);
@@ -279,14 +281,17 @@ impl Journal {
 }
 
 impl Step {
+    /// Ends the attempt that is under way, if one is.
+    fn cut_off(&mut self) {
+        if let Some(last) = self.attempts.last_mut().filter(|last| last.state == AttemptState::Running) {
+            last.state = AttemptState::Interrupted;
+            self.state = State::BetweenAttempts;
+        }
+    }
+
     /// An outcome answers again; a step without one begins anew, and a wait was for nothing.
     fn set_aside(mut self) -> Option<Step> {
-        if self.kind == Kind::Step && self.state == State::Open {
-            self.state = State::BetweenAttempts;
-            if let Some(last) = self.attempts.last_mut() {
-                last.state = AttemptState::Interrupted;
-            }
-        }
+        self.cut_off();
         (self.kind == Kind::Step || self.ended_at.is_some()).then_some(self)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -48,6 +48,11 @@ impl LiveHandle {
         self.knock.notified().await;
     }
 
+    fn interrupt_before(&self, epoch: Epoch) {
+        self.void_below.fetch_max(epoch.0, Ordering::AcqRel);
+        self.interrupt.notify_one();
+    }
+
     /// Comes back when `claim` has become void: the run was cancelled or seized since.
     pub async fn interrupted(&self, claim: Claim) {
         while self.void_below.load(Ordering::Acquire) <= claim.epoch.0 {
@@ -58,21 +63,56 @@ impl LiveHandle {
 
 #[derive(Default)]
 pub(crate) struct LiveRuns {
-    runs: Mutex<HashMap<RunKey, Arc<LiveHandle>>>,
+    runs: Mutex<Runs>,
     left: Notify,
 }
 
+#[derive(Default)]
+struct Runs {
+    live: HashMap<RunKey, Arc<LiveHandle>>,
+    /// How many starts are on their way: each may claim a run before it can enter it here.
+    starting: usize,
+    /// Interrupts of runs that were not here while something started, for the one that is meant.
+    missed: HashMap<RunKey, Epoch>,
+}
+
+/// A start that is on its way; from then on no interrupt of its run is missed.
+pub(crate) struct Starting<'a>(&'a LiveRuns);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        let mut runs = self.0.runs();
+        runs.starting -= 1;
+        if runs.starting == 0 {
+            runs.missed.clear();
+        }
+    }
+}
+
 impl LiveRuns {
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called before a run is created and claimed in one, and kept until it has entered.
+    pub fn starting(&self) -> Starting<'_> {
+        self.runs().starting += 1;
+        Starting(self)
+    }
+
     /// None when the run is being driven already. Then it becomes ready once more when it is left:
     /// who drives it may do so by a claim that a repair has made void, and not go on.
     pub fn enter(&self, run: RunKey) -> Option<Arc<LiveHandle>> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = runs.get(&run) {
+        let mut runs = self.runs();
+        if let Some(handle) = runs.live.get(&run) {
             handle.go_again.store(true, Ordering::Release);
             return None;
         }
         let handle = LiveHandle::new();
-        runs.insert(run, handle.clone());
+        if let Some(epoch) = runs.missed.remove(&run) {
+            handle.interrupt_before(epoch);
+        }
+        runs.live.insert(run, handle.clone());
         Some(handle)
     }
 
@@ -80,8 +120,8 @@ impl LiveRuns {
     /// looked at goes straight back to `ready`: between the two nobody could have told it. So does
     /// one that became ready meanwhile.
     pub fn leave(&self, run: RunKey, stands_at_event: bool, ready: &Ready) {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = runs.remove(&run)
+        let mut runs = self.runs();
+        if let Some(handle) = runs.live.remove(&run)
             && (handle.go_again.load(Ordering::Acquire) || stands_at_event && handle.take_news())
         {
             ready.push(run);
@@ -92,8 +132,8 @@ impl LiveRuns {
 
     /// Tells the run that an event has come. False: it is not driven here.
     pub fn knock(&self, run: RunKey) -> bool {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(handle) = runs.get(&run) else { return false };
+        let runs = self.runs();
+        let Some(handle) = runs.live.get(&run) else { return false };
         handle.news.store(true, Ordering::Release);
         handle.knock.notify_one();
         true
@@ -101,10 +141,12 @@ impl LiveRuns {
 
     /// Interrupts the run, whatever it is doing, if it is driven by a claim before `epoch`.
     pub fn interrupt_before(&self, run: RunKey, epoch: Epoch) {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(handle) = runs.get(&run) {
-            handle.void_below.fetch_max(epoch.0, Ordering::AcqRel);
-            handle.interrupt.notify_one();
+        let mut runs = self.runs();
+        if let Some(handle) = runs.live.get(&run) {
+            handle.interrupt_before(epoch);
+        } else if runs.starting > 0 {
+            let missed = runs.missed.entry(run).or_insert(epoch);
+            *missed = epoch.max(*missed);
         }
     }
 
@@ -114,7 +156,7 @@ impl LiveRuns {
     }
 
     pub fn len(&self) -> usize {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.runs().live.len()
     }
 
     /// Comes back when no run is driven here.
@@ -154,6 +196,20 @@ mod tests {
         assert!(live.enter(RUN).is_some());
         live.leave(RUN, false, &ready);
         assert_eq!(ready.len(), 1, "and nobody asked again");
+    }
+
+    #[test]
+    fn a_run_that_is_cancelled_before_its_start_could_enter_it_is_interrupted_all_the_same() {
+        let live = LiveRuns::default();
+        let starting = live.starting();
+        live.interrupt(RUN);
+        let handle = live.enter(RUN).unwrap();
+        assert!(handle.interrupted(claim(1)).now_or_never().is_some());
+        live.interrupt(RunKey(2));
+        drop(starting);
+        assert!(live.runs().missed.is_empty(), "nothing is kept for runs that nobody starts");
+        live.interrupt(RunKey(3));
+        assert!(live.runs().missed.is_empty());
     }
 
     #[test]

@@ -62,24 +62,18 @@ impl Engine {
                         deadline: active.timeout_ms.map(|ms| now.plus_ms(ms)),
                         claim: permit.is_some(),
                     };
+                    let starting = engine.live.starting();
                     let creation = engine.store.create_execution(new).await?;
                     drop(modules);
                     return Ok(match creation {
                         Creation::New { execution, run, claimed } => {
                             engine.metrics.started.inc();
-                            match (claimed, permit) {
-                                (Some(claimed), Some(permit)) => match engine.live.enter(run) {
-                                    Some(handle) => {
-                                        tokio::spawn(worker::drive(
-                                            Arc::clone(engine),
-                                            handle,
-                                            claimed,
-                                            permit,
-                                        ));
-                                    }
-                                    // Cannot be: nobody else knows the run yet.
-                                    None => engine.ready.push(run),
-                                },
+                            let entered = claimed.map(|claimed| (claimed, engine.live.enter(run)));
+                            drop(starting);
+                            match (entered, permit) {
+                                (Some((claimed, Some(handle))), Some(permit)) => {
+                                    tokio::spawn(worker::drive(Arc::clone(engine), handle, claimed, permit));
+                                }
                                 _ => engine.ready.push(run),
                             }
                             Started::New(execution)

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::sqlite::OpenError;
 
@@ -23,7 +24,7 @@ impl DirectoryLock {
             .truncate(false)
             .open(path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match locked(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::InUse { directory: directory.to_owned(), process: holder(&mut file) });
@@ -39,6 +40,20 @@ impl DirectoryLock {
         write(&mut file).map_err(failed)?;
         Ok(DirectoryLock { _file: file })
     }
+}
+
+/// A moment of patience: a process that was just started by the last holder has a copy of the
+/// file until it runs its own program, and the lock goes with the last copy.
+fn locked(file: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 /// The process that wrote itself into the file, if it did.

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use stepbox_domain::{ExecutionStatus, Failure, FailureKind, journal::Record, run::Wait};
+use stepbox_domain::{
+    ExecutionStatus, Failure, FailureKind, bulk::BulkAction, journal::Record, pause::PauseScope, run::Wait,
+};
 
 use super::given::*;
 use super::given::{audit, trouble};
@@ -45,6 +47,12 @@ enum Verb {
     Commit(usize, Commit),
     Cancel,
     Send(&'static str),
+    /// Seizes it, and seizes it once more where `lost`, before the repair; none: lets it go.
+    Repair {
+        repair: Option<RepairChange>,
+        bulk: Option<BulkId>,
+        lost: bool,
+    },
 }
 
 /// What the test knows of an execution, in one of the stores.
@@ -97,6 +105,7 @@ impl Side {
                 }
             }
             Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000), audit()).await),
+            Verb::Repair { repair, bulk, lost } => repaired(store, &mut seen, &id, repair, bulk, lost).await,
             Verb::Send(name) => {
                 format!("{:?}", store.add_event(&id, &event_name(name), &json("[1]"), at(2_000)).await)
             }
@@ -110,7 +119,8 @@ impl Side {
         let Some(view) = view else { return "unknown".to_owned() };
         let journal = self.store.journal(&view.run).await.unwrap();
         let events = self.store.events_after(view.run_key, 0).await.unwrap();
-        self.with_names(&format!("{view:#?}\n{journal:?}\n{events:?}"))
+        let runs = self.store.runs(&view.id).await.unwrap();
+        self.with_names(&format!("{view:#?}\n{journal:?}\n{events:?}\n{runs:?}"))
     }
 
     /// The keys of runs differ between stores: each is replaced by its execution.
@@ -132,9 +142,84 @@ impl Side {
     }
 }
 
+async fn repaired(
+    store: &Arc<dyn Store>,
+    seen: &mut Seen,
+    execution: &ExecutionId,
+    repair: Option<RepairChange>,
+    bulk: Option<BulkId>,
+    lost: bool,
+) -> String {
+    let Some(seized) = store.seize(execution).await.unwrap() else { return "nothing to seize".to_owned() };
+    if lost {
+        store.seize(execution).await.unwrap();
+    }
+    let told = format!("{seized:?}");
+    let Some(mut change) = repair else {
+        return format!("{told} let go: {:?}", store.commit(Commit::let_go(seized.claim)).await);
+    };
+    if let RepairChange::Amend { first_number, .. } = &mut change {
+        *first_number += seized.records.len() as u64;
+    }
+    let repaired = store.repair(Repair { claim: seized.claim, change, audit: audit(), bulk }).await;
+    match repaired {
+        Ok(run) => {
+            seen.run = Some(run);
+            format!("{told} repaired")
+        }
+        Err(StoreError::Corrupt(_)) => format!("{told} Corrupt"),
+        Err(error) => {
+            let let_go = store.commit(Commit::let_go(seized.claim)).await;
+            format!("{told} not repaired: {error} {let_go:?}")
+        }
+    }
+}
+
+async fn any_repair(dice: &mut Dice, model: &Side, versions: u32) -> Verb {
+    let version = 1 + dice.below(u64::from(versions) + 1) as u32;
+    let records = (0..dice.below(4)).map(|_| dice.of(&[step_ran("s"), captured("[]")])).collect();
+    let repair = match dice.below(5) {
+        0 => None,
+        1..=2 => Some(RepairChange::Amend {
+            first_number: u64::from(dice.one_in(20)),
+            records,
+            version: dice.one_in(3).then_some(version),
+        }),
+        _ => Some(RepairChange::Replace {
+            end: dice.one_in(2).then(|| Record::RunCancelled { by: None, at: at(7_000) }),
+            at: at(7_000),
+            trigger: dice.of(&[Trigger::Restart, Trigger::SelectiveRerun]),
+            triggered_by: dice.one_in(2).then(|| "ann".to_owned()),
+            version,
+            payload: dice.one_in(2).then(|| json("[7]")),
+            deadline: dice.one_in(2).then_some(at(9_000)),
+            records,
+        }),
+    };
+    let bulk = if dice.one_in(2) { Some(any_bulk(dice, model).await) } else { None };
+    Verb::Repair { repair, bulk, lost: dice.one_in(8) }
+}
+
+/// Mostly the newest that there is.
+async fn any_bulk(dice: &mut Dice, model: &Side) -> BulkId {
+    let bulks = model.store.bulks().await.unwrap();
+    match bulks.first() {
+        Some(bulk) if !dice.one_in(6) => bulk.id.clone(),
+        _ => BulkId::new(format!("b{}", dice.below(100))),
+    }
+}
+
 /// A random verb about `execution`.
 async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32) -> Verb {
     let seen = model.seen(execution);
+    if let Some(bulk) = model.store.bulks().await.unwrap().first()
+        && model.store.pending_bulk_items(&bulk.id, 1_000).await.unwrap().contains(&id(execution))
+        && dice.one_in(2)
+    {
+        // Seldom enough to be helped along.
+        let change = RepairChange::Amend { first_number: 0, records: vec![], version: None };
+        return Verb::Repair { repair: Some(change), bulk: Some(bulk.id.clone()), lost: false };
+    }
     match dice.below(12) {
         0..=1 => any_start(dice, execution, versions),
         2..=3 => Verb::Claim,
@@ -146,6 +231,7 @@ async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32)
             Verb::Commit(nth, any_commit(dice, model, execution, seen.claims[nth]).await)
         }
         9 if dice.one_in(3) => Verb::Cancel,
+        9..=10 => any_repair(dice, model, versions).await,
         _ => Verb::Send(dice.of(&["x", "y"])),
     }
 }
@@ -184,7 +270,7 @@ async fn any_commit(dice: &mut Dice, model: &Side, execution: &str, claim: Claim
         }
         3 => Some(Standing::Open { waiting: None, due: None }),
         4 => Some(completed("[3]", 6_000)),
-        5 => {
+        5..=6 => {
             let failure = Failure::new(FailureKind::Trapped, "it's \"over\"");
             commit.records.push(Record::RunFailed { failure: failure.clone(), at: at(6_000) });
             Some(Standing::Failed { failure, trouble: trouble(), at: at(6_000) })
@@ -202,25 +288,90 @@ enum Whole {
     Upload(NewVersion),
     Activate(&'static str, u32),
     Remove(&'static str),
+    Pause(PauseRule),
+    Resume(Vec<PauseRuleId>),
+    StartBulk(NewBulk),
+    /// Settles it, skips the first item that is pending, and tells how it stands.
+    Settle(BulkId),
+    EndBulk(BulkId),
 }
 
 async fn whole(side: &Side, verb: Whole) -> String {
     let store = &side.store;
     let answer = match verb {
-        Whole::Recover => format!("{:?}", store.recover().await),
+        Whole::Recover => {
+            let runs = store.recover().await.unwrap();
+            // In the order of the repairs that made them, which come all at once.
+            let mut told: Vec<String> = runs.iter().map(|run| side.with_names(&format!("{run:?}"))).collect();
+            told.sort();
+            told.join("\n")
+        }
         Whole::Upload(new) => format!("{:?}", store.add_version(new, audit()).await),
         Whole::Activate(name, version) => {
             format!("{:?}", store.activate_version(&task(name), version, audit()).await)
         }
         Whole::Remove(name) => format!("{:?}", store.remove_module(&task(name), audit()).await),
+        // Each store says in its own way that a name is taken.
+        Whole::Pause(rule) => format!("paused: {}", store.add_pause_rule(rule, audit()).await.is_ok()),
+        Whole::Resume(ids) => {
+            let audits = ids.iter().map(|_| audit()).collect();
+            format!("resumed: {:?}", store.delete_pause_rules(&ids, Some("bob"), at(60), audits).await)
+        }
+        Whole::StartBulk(new) => format!("bulk: {:?}", store.create_bulk(new, audit()).await.ok()),
+        Whole::Settle(id) => {
+            let pending = store.pending_bulk_items(&id, 3).await.unwrap();
+            if let Some(first) = pending.first() {
+                store.skip_bulk_item(&id, first, "skipped").await.unwrap();
+            }
+            let settled = store.settle_bulk(&id).await;
+            format!("{pending:?} settled: {settled:?} {:?}", store.bulk(&id).await)
+        }
+        Whole::EndBulk(id) => {
+            let ended = store.end_bulk(&id, BulkState::Stopped, Some("why"), at(61), Some(audit())).await;
+            format!("bulk ended: {ended:?}")
+        }
     };
     side.with_names(&answer)
 }
 
-fn any_whole(dice: &mut Dice) -> Whole {
+async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
     // Nothing is ever started of "spare", so it can be removed.
     let name = dice.of(&["order", "refund", "spare"]);
-    match dice.below(8) {
+    let rule = dice.below(100).to_string();
+    let rules = model.store.pause_rules(dice.one_in(4)).await.unwrap();
+    let oldest = rules.first().map_or_else(|| PauseRuleId::new("none"), |rule| rule.id.clone());
+    match dice.below(16) {
+        8 => Whole::Pause(PauseRule {
+            id: PauseRuleId::new(rule),
+            scope: PauseScope { task: Some(task(name)), ..PauseScope::default() },
+            created_at: at(50),
+            created_by: None,
+            reason: Some("why".to_owned()),
+            expires_at: None,
+            deleted_at: None,
+            deleted_by: None,
+        }),
+        9 => Whole::Resume(vec![PauseRuleId::new(rule), oldest]),
+        10..=11 => Whole::StartBulk(NewBulk {
+            id: BulkId::new(format!("b{}", dice.below(100))),
+            plan: BulkPlan {
+                action: BulkAction::Restart,
+                rate_per_s: 1,
+                canary: 0,
+                failed_max_percent: 10,
+                overrides: Default::default(),
+                version: None,
+                by: None,
+                reason: None,
+            },
+            selection: BulkSelection {
+                search: dice.one_in(2).then(|| "E1".to_owned()),
+                ..BulkSelection::default()
+            },
+            now: at(50),
+        }),
+        12..=14 => Whole::Settle(any_bulk(dice, model).await),
+        15 if dice.one_in(3) => Whole::EndBulk(any_bulk(dice, model).await),
         0..=2 => Whole::Recover,
         3..=4 => Whole::Upload(upload(name, dice.of(&[b"1" as &[u8], b"2", b"3"]))),
         5 => Whole::Activate(name, 1 + dice.below(4) as u32),
@@ -247,11 +398,17 @@ async fn lists(side: &Side, dice: &mut Dice) -> String {
     let counts = side.store.counts().await.unwrap();
     let modules = side.store.modules().await.unwrap();
     let versions = side.store.versions(&task("order")).await.unwrap();
-    side.with_names(&format!("{filter:?} {page:?}\n{executions:?}\n{counts:?}\n{modules:?}\n{versions:?}"))
+    let troubles = side.store.troubles(&filter, 3, 3).await.unwrap();
+    let rules = side.store.pause_rules(dice.one_in(2)).await.unwrap();
+    let entries = side.store.audit(&AuditFilter::default(), 1, 0).await.unwrap().1;
+    side.with_names(&format!(
+        "{filter:?} {page:?}\n{executions:?}\n{counts:?}\n{modules:?}\n{versions:?}
+         {troubles:?}\n{rules:?}\n{entries}"
+    ))
 }
 
 const ROUNDS_MIN: u64 = 600;
-const ROUNDS_MAX: u64 = 10_000;
+const ROUNDS_MAX: u64 = 3_000;
 
 /// The outcomes that a run has to come across, or it proves little.
 const OUTCOMES: &[&str] = &[
@@ -276,6 +433,20 @@ const OUTCOMES: &[&str] = &[
     "Ok(Removed)",
     "Ok(NoSuchModule)",
     "Ok(InUse(",
+    "let go: Ok(",
+    "let go: Err(ClaimLost",
+    " repaired",
+    "not repaired: the claim",
+    "has no version",
+    "is not pending in bulk repair",
+    "paused: true",
+    "paused: false",
+    "resumed: Ok([PauseRuleId",
+    "bulk: Some(",
+    "bulk: None",
+    "under_way: 1",
+    "bulk ended: Ok(true)",
+    "bulk ended: Ok(false)",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,8 +466,8 @@ async fn sqlite_does_what_the_model_does() {
         assert!(round < ROUNDS_MAX, "never came across {missing:?} with STEPBOX_SEED={seed}");
         let mut note = |answer: &str| missing.retain(|outcome| !answer.contains(outcome));
         let about = format!("round {round} of STEPBOX_SEED={seed}");
-        if dice.one_in(12) {
-            let verb = any_whole(&mut dice);
+        if dice.one_in(6) {
+            let verb = any_whole(&mut dice, &model).await;
             let answer = whole(&model, verb.clone()).await;
             assert_eq!(answer, whole(&sqlite, verb.clone()).await, "{about}: {verb:?}");
             note(&answer);

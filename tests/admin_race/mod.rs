@@ -1,7 +1,7 @@
 //! Admins and clients who all want something of the same executions at the same time, while these
 //! run and the host is killed again and again; then everything is looked at from outside.
 //!
-//! `STEPBOX_RACE_DEEDS` says how much is done (400 without it), `STEPBOX_RACE_SEED` with which dice:
+//! `STEPBOX_RACE_DEEDS` says how much is done (600 without it), `STEPBOX_RACE_SEED` with which dice:
 //! `STEPBOX_RACE_DEEDS=10000 cargo test --test it admin_race -- --nocapture`.
 
 mod check;
@@ -34,14 +34,14 @@ const RETRIES_MAX: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn admins_who_race_each_other_and_a_host_that_is_killed_break_nothing() {
-    let deeds = setting("STEPBOX_RACE_DEEDS").unwrap_or(400);
+    let deeds = setting("STEPBOX_RACE_DEEDS").unwrap_or(600);
     let seed = seed("STEPBOX_RACE_SEED");
     tell(&format!("admin race: {deeds} deeds, STEPBOX_RACE_SEED={seed}"));
     let mut dice = Dice::new(seed, 0);
     let begun = Instant::now();
 
-    // Short parking: suspension is met as often as parking.
-    let mut server = Server::with("park-max-ms", 60).start().await;
+    // Repairs meet instances that are parked, and runs that are suspended.
+    let mut server = Server::with("park-max-ms", dice.pick(&[1, 60, 1_000])).start().await;
     let arena = Arc::new(Arena::new(deeds));
     let players: Vec<_> = (0..PLAYERS)
         .map(|number| {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `api` | every sentence of the HTTP contract, by resource |
 //! | `admin` | every row of the admin's table, its semantics, the audit trail |
+//! | `admin_race` | that admins who race each other break nothing |
 //! | `engine` | what happens to a run: steps, retries, deadlines, waits, replays |
 //! | `crash` | what survives `kill -9`, and how the host stops |
 //! | `sandbox` | that no guest hurts its host or its neighbours |
@@ -15,6 +16,7 @@
 mod harness;
 
 mod admin;
+mod admin_race;
 mod api;
 mod crash;
 mod engine;

@@ -95,7 +95,7 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing() {
     let unclear = admin_path("o-1", "retry-step?dryRun=perhaps");
     assert!(server.post_json(&unclear, &body).await.any_error(400).contains("true or false"));
     let real = server.retried("o-1", "charge").await;
-    for field in ["newTaskId", "wouldRun", "wouldKeep", "wouldRepeat"] {
+    for field in ["newTaskId", "wouldRun", "wouldKeep", "wouldRepeat", "wouldSetAside"] {
         assert_eq!(real[field], answer[field], "{field}");
     }
     assert_eq!(real["dryRun"], false);

@@ -79,7 +79,7 @@ async fn a_refusal_reaches_who_is_still_sending() {
         ("POST", "/api/v1/executions", "text/plain", 415),
         ("POST", "/api/v1/executions", "application/json", 413),
         ("POST", "/api/v1/events/nobody/go", "application/json", 413),
-        ("POST", "/api/v1/executions/nobody/cancel", "application/json", 404),
+        ("POST", "/api/v1/executions/nobody/cancel", "application/json", 413),
     ] {
         let request = server.request(method, path).header("content-type", kind).body(body.clone());
         server.send(request).await.any_error(status);

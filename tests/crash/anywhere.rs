@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    io::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -13,12 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
+use crate::harness::{
+    campaign::{Dice, seed, setting, tell},
+    server::Effect,
+    *,
 };
-
-use crate::harness::{server::Effect, *};
 
 /// Clients that each start one execution after the other.
 const CLIENTS: usize = 6;
@@ -72,13 +70,10 @@ const EVENTS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_often_it_is_killed() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    let kills = number("STEPBOX_CRASH_KILLS").unwrap_or(50);
-    let seed = number("STEPBOX_CRASH_SEED").unwrap_or_else(|| {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
-    });
+    let kills = setting("STEPBOX_CRASH_KILLS").unwrap_or(50);
+    let seed = seed("STEPBOX_CRASH_SEED");
     tell(&format!("crash campaign: {kills} kills, STEPBOX_CRASH_SEED={seed}"));
-    let mut dice = ChaCha8Rng::seed_from_u64(seed);
+    let mut dice = Dice::new(seed, 0);
     let begun = Instant::now();
 
     // Short parking: suspension is met as often as parking.
@@ -87,7 +82,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
     let clients: Vec<_> = (0..CLIENTS)
         .map(|n| {
             let (client, counts, stop) = ((*server).clone(), counts.clone(), stop.clone());
-            let dice = ChaCha8Rng::seed_from_u64(seed.wrapping_add(1 + n as u64));
+            let dice = Dice::new(seed, 1 + n);
             tokio::spawn(load(n, client, counts, stop, dice))
         })
         .collect();
@@ -95,11 +90,11 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
     let mut starts_killed = 0;
     for _ in 0..kills {
         // At a random moment: what there is to await is exactly that.
-        tokio::time::sleep(Duration::from_millis(u64::from(dice.next_u32() % 700))).await;
+        tokio::time::sleep(Duration::from_millis(dice.below(700) as u64)).await;
         server.kill_9();
         // Now and then it does not even come up.
-        while dice.next_u32().is_multiple_of(8) {
-            server.start_and_kill_9(Duration::from_millis(u64::from(dice.next_u32() % 120)));
+        while dice.one_in(8) {
+            server.start_and_kill_9(Duration::from_millis(dice.below(120) as u64));
             starts_killed += 1;
         }
         server.restart();
@@ -143,18 +138,18 @@ async fn load(
     client: Client,
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
-    mut dice: ChaCha8Rng,
+    mut dice: Dice,
 ) -> Vec<Known> {
     let mut all = Vec::new();
     while !stop.load(Relaxed) {
         let id = format!("c{client_number}-{}", all.len());
         start(&client, &id, &counts).await;
         let mut known = Known { id, events: Vec::new() };
-        let n = 1 + dice.next_u32() % 3;
+        let n = 1 + dice.below(3);
         for event in 0..n {
             send(&client, &mut known, event + 1 == n, &counts).await;
             // Sometimes at once, sometimes when it stands at its wait.
-            tokio::time::sleep(Duration::from_millis(u64::from(dice.next_u32() % 60))).await;
+            tokio::time::sleep(Duration::from_millis(dice.below(60) as u64)).await;
         }
         all.push(known);
     }
@@ -257,11 +252,6 @@ fn check_order(id: &str, began: &[Effect]) {
             pair[1].tag
         );
     }
-}
-
-/// Says it although the test passes: counts are the point of a campaign.
-fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Every event that was acknowledged is consumed once, in the order in which it was sent; one

@@ -6,6 +6,8 @@ use std::{
     process::Command,
 };
 
+use super::campaign::tell;
+
 /// Mounted until it is dropped.
 pub struct SmallDisk {
     at: PathBuf,
@@ -19,7 +21,7 @@ impl SmallDisk {
         match mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], at) {
             Ok(()) => Some(SmallDisk { at: at.to_owned() }),
             Err(why) => {
-                let _ = writeln!(std::io::stderr(), "not tested, for nothing can be mounted here: {why}");
+                tell(&format!("not tested, for nothing can be mounted here: {why}"));
                 None
             }
         }

@@ -1,6 +1,7 @@
 //! What the tests stand on: the real binary, HTTP, built guests, waiting for conditions.
 
 pub mod admin;
+pub mod campaign;
 pub mod client;
 pub mod disk;
 pub mod guests;

@@ -68,10 +68,12 @@ pub struct LogLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effect {
     pub execution: String,
+    pub run: String,
     pub tag: String,
     pub attempt: u32,
     /// Drawn anew by each attempt.
     pub nonce: String,
+    pub at_ms: i64,
 }
 
 impl Deref for Server {
@@ -316,7 +318,7 @@ impl Server {
 
     /// The attempts of steps that have begun so far, over all restarts, in order.
     pub fn effects(&self) -> Vec<Effect> {
-        self.logs(|lines| lines.iter().filter_map(|line| Effect::read(&line.message)).collect())
+        self.logs(|lines| lines.iter().filter_map(Effect::read).collect())
     }
 
     /// The attempts of `execution`, as `tag attempt`.
@@ -401,10 +403,19 @@ impl LogLine {
 }
 
 impl Effect {
-    fn read(message: &str) -> Option<Effect> {
-        let mut words = message.strip_prefix("effect ")?.split(' ');
+    fn read(line: &LogLine) -> Option<Effect> {
+        let mut words = line.message.strip_prefix("effect ")?.split(' ');
         let mut word = || words.next().map(str::to_owned);
-        Some(Effect { execution: word()?, tag: word()?, attempt: word()?.parse().ok()?, nonce: word()? })
+        let json: Value = serde_json::from_str(&line.text).ok()?;
+        let at = chrono::DateTime::parse_from_rfc3339(json["timestamp"].as_str()?).ok()?;
+        Some(Effect {
+            execution: word()?,
+            run: json["fields"]["run"].as_str()?.to_owned(),
+            tag: word()?,
+            attempt: word()?.parse().ok()?,
+            nonce: word()?,
+            at_ms: at.timestamp_millis(),
+        })
     }
 }
 

@@ -50,6 +50,9 @@ pub struct Effects {
     pub kept: Vec<StepKey>,
     /// Had completed, and run once more.
     pub repeated: Vec<StepKey>,
+    /// Of those that are kept: completed after the step that is mended, or set aside before. The
+    /// handler may go another way now and never call them again, but what they did is done.
+    pub set_aside: Vec<StepKey>,
 }
 
 /// A repair within the run.
@@ -124,7 +127,7 @@ pub fn plan_retry(run: &Run, retry: &RetryStep, now: Timestamp) -> Result<Amendm
         at: now,
     };
     let attempt = step.attempts.last().map_or(1, |last| last.number + 1);
-    let mut effects = standing(run);
+    let mut effects = around(run, step);
     effects.runs.insert(0, step.key.clone());
     Ok(Amendment { record, attempt: Some(attempt), effects })
 }
@@ -140,7 +143,7 @@ pub fn plan_resolve(
     let step = dead(run, step)?;
     let last = step.attempts.last().map_or(0, |last| last.number);
     let outcome = outcome.map_err(|failure| failure.of_step(step.key.clone(), last));
-    let mut effects = standing(run);
+    let mut effects = around(run, step);
     effects.kept.insert(0, step.key.clone());
     let record = Record::StepResolved { key: step.key.clone(), outcome, by, at: now };
     Ok(Amendment { record, attempt: None, effects })
@@ -159,12 +162,19 @@ fn dead<'a>(run: &'a Run, key: &StepKey) -> Result<&'a Step, RepairError> {
     }
 }
 
-/// How the steps stand where nothing runs twice.
-fn standing(run: &Run) -> Effects {
+/// How the others stand where only `mended` changes, and nothing runs twice.
+fn around(run: &Run, mended: &Step) -> Effects {
     let mut effects = Effects::default();
+    let mut is_later = false;
     for step in all(run) {
+        is_later |= step.key == mended.key || run.aside().get(&step.key).is_some();
         match step.status() {
-            StepStatus::Completed => effects.kept.push(step.key.clone()),
+            StepStatus::Completed => {
+                effects.kept.push(step.key.clone());
+                if is_later {
+                    effects.set_aside.push(step.key.clone());
+                }
+            }
             StepStatus::Scheduled | StepStatus::Running => effects.runs.push(step.key.clone()),
             StepStatus::Dead => {}
         }

@@ -297,6 +297,25 @@ fn a_dead_step_that_lies_aside_can_be_retried_there() {
     ));
 }
 
+#[test]
+fn what_was_called_after_the_mended_step_is_named_as_set_aside() {
+    let mut bench = bench(None);
+    bench.completes("reserve", "");
+    bench.dies("charge", "");
+    bench.completes("release", "");
+    let retry = RetryStep { step: key("charge"), overrides: Overrides::default(), version: None, by: None };
+    for _ in 0..2 {
+        let effects = repair::plan_retry(&bench.run, &retry, at(9)).unwrap().effects;
+        assert_eq!(effects.runs, [key("charge")]);
+        assert_eq!(effects.kept, [key("reserve"), key("release")]);
+        assert_eq!(effects.set_aside, [key("release")]);
+        // It dies again, and the goods stay released.
+        bench.retried("charge");
+        assert!(matches!(bench.call("reserve", ""), Reply::Recorded { .. }));
+        bench.dies("charge", "");
+    }
+}
+
 /// Whoever runs it is interrupted by the repair; the host has not died under it.
 #[test]
 fn an_attempt_under_way_is_cut_off_by_a_retry_of_a_step_that_lies_aside() {

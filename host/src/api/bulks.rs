@@ -13,10 +13,7 @@ use super::{
     query::Query,
     repairs, wire,
 };
-use crate::{
-    engine::EngineError,
-    store::{BulkSelection, ExecutionFilter},
-};
+use crate::{engine::EngineError, store::FailedSelection};
 
 const GROUPS_DEFAULT: u32 = 100;
 const GROUPS_MAX: u32 = 1_000;
@@ -31,17 +28,18 @@ const FAILED_DEFAULT_PERCENT: u32 = 20;
 
 /// `GET /failures`
 pub async fn failures(State(api): State<Api>, query: Query) -> Result<Response, ApiError> {
-    let query = query.only(&["taskName", "from", "to", "search", "limit", "examples"])?;
-    let filter = ExecutionFilter {
-        status: None,
-        task: query.text("taskName").map(str::to_owned),
+    let query = query.only(&["taskName", "moduleVersion", "from", "to", "search", "limit", "examples"])?;
+    let selection = FailedSelection {
+        fingerprint: None,
+        task: query.value("taskName", "a task name", |text| TaskName::parse(text).ok())?,
+        version: query.value("moduleVersion", "a version number", |text| text.parse().ok())?,
         from: query.time("from")?,
         to: query.time("to")?,
         search: query.text("search").map(str::to_owned),
     };
     let limit = query.number("limit", GROUPS_MAX)?.unwrap_or(GROUPS_DEFAULT);
     let examples = query.number("examples", EXAMPLES_MAX)?.unwrap_or(EXAMPLES_DEFAULT);
-    let groups = api.views().troubles(&filter, limit, examples).await?;
+    let groups = api.views().troubles(&selection, limit, examples).await?;
     let groups: Vec<wire::FailureGroup> = groups.into_iter().map(Into::into).collect();
     Ok(wire::json(StatusCode::OK, &groups))
 }
@@ -60,7 +58,7 @@ pub async fn start(State(api): State<Api>, query: Query, body: JsonObject) -> Re
 }
 
 /// What is misspelt here could mend more than was meant, so nothing is passed over.
-fn selection(fields: &Fields) -> Result<BulkSelection, ApiError> {
+fn selection(fields: &Fields) -> Result<FailedSelection, ApiError> {
     const FILTER: [&str; 5] = ["taskName", "moduleVersion", "from", "to", "search"];
     fields.only(
         "the body",
@@ -80,7 +78,7 @@ fn selection(fields: &Fields) -> Result<BulkSelection, ApiError> {
         ],
     )?;
     let mut selection =
-        BulkSelection { fingerprint: fields.parsed("fingerprint", fingerprint)?, ..Default::default() };
+        FailedSelection { fingerprint: fields.parsed("fingerprint", fingerprint)?, ..Default::default() };
     if let Some(filter) = fields.object("filter")? {
         filter.only("`filter`", &FILTER)?;
         selection.task = filter.parsed("taskName", TaskName::parse)?;
@@ -89,7 +87,7 @@ fn selection(fields: &Fields) -> Result<BulkSelection, ApiError> {
         selection.to = filter.time("to")?;
         selection.search = filter.text("search")?.filter(|text| !text.is_empty());
     }
-    if selection == BulkSelection::default() {
+    if selection == FailedSelection::default() {
         let message = format!(
             "give a `fingerprint` (GET /admin/v1/failures lists them) or a `filter` with at least one of {}: \
              without both it would be for every failed execution",

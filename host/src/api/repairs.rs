@@ -102,8 +102,9 @@ pub async fn restart(
 ) -> Result<Response, ApiError> {
     let (id, fields) = (path.execution()?, body.fields()?);
     let dry_run = dry_run(query, &fields)?;
-    // `null` is a payload; left out, it is the one that the run before had.
-    let payload = fields.has("payload").then(|| fields.json("payload")).transpose()?;
+    // Clients of Zart write out as `null` what they leave out: then it is the one that the run
+    // before had.
+    let payload = Some(fields.json("payload")?).filter(|payload| *payload != Json::null());
     let restarted = api.engine().restart(&id, payload, fields.who()?, dry_run).await?;
     Ok(wire::json(StatusCode::OK, &wire::RestartAnswer::new(restarted, dry_run)))
 }

@@ -27,7 +27,7 @@ use super::{
     repair::{self, ItemTrouble, Order},
     stopping::Phase,
 };
-use crate::store::{BulkSelection, BulkView, NewBulk, StoreError};
+use crate::store::{BulkView, FailedSelection, NewBulk, StoreError};
 
 /// Executions that are repaired at the same time.
 const SLICE_MAX: u32 = 32;
@@ -52,7 +52,7 @@ impl Engine {
     /// restart of the host.
     pub async fn start_bulk(
         &self,
-        selection: BulkSelection,
+        selection: FailedSelection,
         plan: BulkPlan,
     ) -> Result<BulkView, EngineError> {
         let engine = Arc::clone(&self.0);
@@ -68,7 +68,7 @@ impl Engine {
 
 async fn start(
     engine: &Arc<Inner>,
-    selection: BulkSelection,
+    selection: FailedSelection,
     plan: BulkPlan,
 ) -> Result<BulkView, EngineError> {
     check(engine, &selection, &plan).await?;
@@ -92,7 +92,7 @@ async fn start(
     view(engine, &id).await
 }
 
-async fn check(engine: &Inner, selection: &BulkSelection, plan: &BulkPlan) -> Result<(), EngineError> {
+async fn check(engine: &Inner, selection: &FailedSelection, plan: &BulkPlan) -> Result<(), EngineError> {
     let bad = |field, reason| Err(EngineError::BadBulk { field, reason });
     if plan.rate_per_s == 0 {
         return bad("the rate", "must be at least 1 execution a second");

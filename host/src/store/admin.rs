@@ -147,9 +147,9 @@ pub struct TroubleView {
     pub examples: Vec<ExecutionId>,
 }
 
-/// Which executions a bulk repair is for: failed ones that match all that is set.
+/// Failed executions that match all that is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BulkSelection {
+pub struct FailedSelection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,7 +170,7 @@ pub struct BulkSelection {
 pub struct NewBulk {
     pub id: BulkId,
     pub plan: BulkPlan,
-    pub selection: BulkSelection,
+    pub selection: FailedSelection,
     pub now: Timestamp,
 }
 
@@ -179,7 +179,7 @@ pub struct NewBulk {
 pub struct BulkView {
     pub id: BulkId,
     pub plan: BulkPlan,
-    pub selection: BulkSelection,
+    pub selection: FailedSelection,
     pub state: BulkState,
     /// Why it was stopped or cancelled.
     pub why: Option<String>,

@@ -209,17 +209,17 @@ pub trait Views: Send + Sync {
     /// Up to `limit` entries of the audit trail after number `after`, oldest first.
     async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditView>, StoreError>;
 
-    /// What failed executions have in common, the most frequent first; `examples` ids of each, the
+    /// What the selected failed executions have in common, the most frequent first; `examples` ids of each, the
     /// newest failures first.
     async fn troubles(
         &self,
-        filter: &ExecutionFilter,
+        selection: &FailedSelection,
         limit: u32,
         examples: u32,
     ) -> Result<Vec<TroubleView>, StoreError>;
 
     /// How many executions a bulk repair over this selection would be for.
-    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError>;
+    async fn count_selection(&self, selection: &FailedSelection) -> Result<u64, StoreError>;
 
     /// All bulk repairs, newest first.
     async fn bulks(&self) -> Result<Vec<BulkView>, StoreError>;

@@ -478,14 +478,14 @@ impl Views for Sqlite {
 
     async fn troubles(
         &self,
-        filter: &ExecutionFilter,
+        selection: &FailedSelection,
         limit: u32,
         examples: u32,
     ) -> Result<Vec<TroubleView>, StoreError> {
-        troubles::troubles(&mut *self.reader().await?, filter, limit, examples).await
+        troubles::troubles(&mut *self.reader().await?, selection, limit, examples).await
     }
 
-    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError> {
+    async fn count_selection(&self, selection: &FailedSelection) -> Result<u64, StoreError> {
         bulks::count(&mut *self.reader().await?, selection).await
     }
 

@@ -151,6 +151,27 @@ impl Client {
         Ok(())
     }
 
+    /// What `path` answers, as it comes over the wire.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await?;
+        if !answer.status().is_success() {
+            bail!("GET {path}: {}", answer.text().await?);
+        }
+        Ok(answer.bytes().await?.into())
+    }
+
+    pub async fn get_json(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(serde_json::from_slice(&self.get(path).await?)?)
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.http.post(format!("{}{path}", self.url)).json(body).send().await?;
+        if !answer.status().is_success() {
+            bail!("POST {path}: {}", answer.text().await?);
+        }
+        Ok(answer.json().await?)
+    }
+
     pub async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let text = self.http.get(format!("{}/metrics", self.url)).send().await?.text().await?;
         let line =

@@ -199,7 +199,7 @@ async fn a_bad_query_is_400_and_the_allowed_is_named() {
         ("GET /failures?examples=21", format!("examples {whole} 20, this is \"21\"")),
         (
             "GET /failures?status=failed",
-            "there is no query parameter \"status\"; allowed are taskName, from, to, search, limit, examples".to_owned(),
+            "there is no query parameter \"status\"; allowed are taskName, moduleVersion, from, to, search, limit, examples".to_owned(),
         ),
         ("GET /bulk?state=running", "there is no query parameter \"state\"; there are none here".to_owned()),
         (

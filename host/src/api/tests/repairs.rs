@@ -75,7 +75,7 @@ async fn retry_step_tries_a_dead_step_again_in_its_run() {
             json!({
                 "newTaskId": "e:run:0:step:charge:attempt:2", "runId": "e:run:0", "stepName": "charge",
                 "attempt": 2, "dryRun": dry_run, "wouldRun": ["charge"], "wouldKeep": ["reserve"],
-                "wouldRepeat": [],
+                "wouldRepeat": [], "wouldSetAside": [],
             })
         };
         let dry = host.post(&format!("{path}?dryRun=true"), body).await;
@@ -136,7 +136,7 @@ async fn resolve_puts_an_outcome_in_by_hand() {
             200,
             json!({
                 "runId": "e:run:0", "stepName": "charge", "dryRun": false, "wouldRun": [],
-                "wouldKeep": ["charge", "reserve"], "wouldRepeat": [],
+                "wouldKeep": ["charge", "reserve"], "wouldRepeat": [], "wouldSetAside": [],
             })
         )
     );
@@ -166,7 +166,7 @@ async fn restart_begins_from_nothing_with_the_payload_that_is_given() {
                 200,
                 json!({
                     "newRunId": "e:run:1", "newRunNumber": 1, "moduleVersion": 1, "dryRun": true,
-                    "wouldRun": ["charge"], "wouldKeep": [], "wouldRepeat": ["reserve"],
+                    "wouldRun": ["charge"], "wouldKeep": [], "wouldRepeat": ["reserve"], "wouldSetAside": [],
                 })
             )
         );
@@ -178,11 +178,11 @@ async fn restart_begins_from_nothing_with_the_payload_that_is_given() {
         assert_eq!((done.status, &done.json()["newRunId"]), (200, &json!("e:run:1")), "{}", done.text);
         let over = host.get("/api/v1/executions/e/wait").await.json();
         assert_eq!((&over["status"], &over["payload"]["items"]), (&json!("failed"), &json!(2)));
-        // `null` is a payload.
+        // So does it where it is `null`.
         let done = host.post(&path, r#"{"payload":null,"triggeredBy":"ann"}"#).await;
         assert_eq!((done.status, &done.json()["newRunNumber"]), (200, &json!(2)), "{}", done.text);
         let over = host.get("/api/v1/executions/e/wait").await.json();
-        assert_eq!((&over["status"], &over["payload"]), (&json!("completed"), &json!(null)));
+        assert_eq!((&over["status"], &over["payload"]["items"]), (&json!("failed"), &json!(2)));
 
         let runs = host.get(&format!("{prefix}/executions/e/runs")).await.json();
         let shown =
@@ -190,7 +190,7 @@ async fn restart_begins_from_nothing_with_the_payload_that_is_given() {
         assert_eq!(shown("runIndex"), [0, 1, 2]);
         assert_eq!(shown("trigger"), ["initial", "restart", "restart"]);
         assert_eq!(shown("triggeredBy"), [json!(null), json!(null), json!("ann")]);
-        assert_eq!(shown("status"), ["failed", "failed", "completed"]);
+        assert_eq!(shown("status"), ["failed", "failed", "failed"]);
         assert_eq!(names(&detail(&host, "?runId=e:run:0").await), "reserve completed, charge dead");
     }
 }
@@ -218,7 +218,7 @@ async fn rerun_keeps_what_is_not_named_and_says_what_may_be_stale() {
                         "preservedStep": "charge", "possiblyDependsOn": ["reserve"], "basis": "input",
                         "inputFrom": ["reserve"],
                     }],
-                    "dryRun": true, "wouldRun": [], "wouldKeep": ["charge"], "wouldRepeat": ["reserve"],
+                    "dryRun": true, "wouldRun": [], "wouldKeep": ["charge"], "wouldRepeat": ["reserve"], "wouldSetAside": [],
                 })
             )
         );

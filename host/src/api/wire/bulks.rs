@@ -7,7 +7,7 @@ use stepbox_domain::{
 };
 
 use super::Time;
-use crate::store::{BulkSelection, BulkView, TroubleView};
+use crate::store::{BulkView, FailedSelection, TroubleView};
 
 /// Failed executions that have the same trouble.
 #[derive(Serialize)]
@@ -124,9 +124,9 @@ struct Selection {
     search: Option<String>,
 }
 
-impl From<BulkSelection> for Selection {
-    fn from(selection: BulkSelection) -> Self {
-        let BulkSelection { fingerprint, task, version, from, to, search } = selection;
+impl From<FailedSelection> for Selection {
+    fn from(selection: FailedSelection) -> Self {
+        let FailedSelection { fingerprint, task, version, from, to, search } = selection;
         Selection {
             fingerprint,
             task_name: task,

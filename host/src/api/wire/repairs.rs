@@ -18,12 +18,20 @@ struct Effects {
     would_keep: Vec<StepKey>,
     /// Had completed, and run once more.
     would_repeat: Vec<StepKey>,
+    /// Of those that are kept: the handler may go another way and not call them again.
+    would_set_aside: Vec<StepKey>,
 }
 
 impl Effects {
     fn new(effects: repair::Effects, dry_run: bool) -> Self {
-        let repair::Effects { runs, kept, repeated } = effects;
-        Effects { dry_run, would_run: runs, would_keep: kept, would_repeat: repeated }
+        let repair::Effects { runs, kept, repeated, set_aside } = effects;
+        Effects {
+            dry_run,
+            would_run: runs,
+            would_keep: kept,
+            would_repeat: repeated,
+            would_set_aside: set_aside,
+        }
     }
 }
 

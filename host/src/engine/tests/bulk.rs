@@ -13,7 +13,7 @@ use super::{
     repair::{admin, breaks, broken, key},
     *,
 };
-use crate::store::{BulkSelection, BulkView};
+use crate::store::{BulkView, FailedSelection};
 
 fn plan(rate_per_s: u32) -> BulkPlan {
     BulkPlan {
@@ -56,7 +56,7 @@ impl Host {
     }
 
     fn bulk(&self, plan: BulkPlan) -> Result<BulkView, EngineError> {
-        self.block_on(self.engine.start_bulk(BulkSelection::default(), plan))
+        self.block_on(self.engine.start_bulk(FailedSelection::default(), plan))
     }
 
     fn bulk_when(&self, id: &BulkId, condition: impl Fn(&BulkView) -> bool) -> BulkView {
@@ -244,7 +244,7 @@ fn a_plan_that_makes_no_sense_is_refused() {
     ] {
         assert!(matches!(host.bulk(bad), Err(EngineError::BadBulk { .. })));
     }
-    let selection = BulkSelection { task: Some(task()), ..BulkSelection::default() };
+    let selection = FailedSelection { task: Some(task()), ..FailedSelection::default() };
     let start = host.engine.start_bulk(selection, BulkPlan { version: Some(9), ..plan(1) });
     assert!(matches!(host.block_on(start), Err(EngineError::UnknownVersion { version: 9, .. })));
     assert!(host.audit(AuditAction::StartBulk).is_empty());

@@ -56,20 +56,25 @@ impl Tables {
         failed
     }
 
-    fn selected(&self, selection: &BulkSelection) -> Vec<ExecutionId> {
+    fn selected(&self, selection: &FailedSelection) -> Vec<ExecutionId> {
         let mut failed = self.failed();
         failed.retain(|execution| selection.matches(execution));
         failed.into_iter().map(|execution| execution.view.id.clone()).collect()
     }
 
-    pub(super) fn count_selection(&self, selection: &BulkSelection) -> u64 {
+    pub(super) fn count_selection(&self, selection: &FailedSelection) -> u64 {
         self.selected(selection).len() as u64
     }
 
-    pub(super) fn troubles(&self, filter: &ExecutionFilter, limit: u32, examples: u32) -> Vec<TroubleView> {
+    pub(super) fn troubles(
+        &self,
+        selection: &FailedSelection,
+        limit: u32,
+        examples: u32,
+    ) -> Vec<TroubleView> {
         let mut views: Vec<TroubleView> = Vec::new();
         // The newest first, as the examples are.
-        for execution in self.failed().into_iter().rev().filter(|execution| filter.matches(&execution.view)) {
+        for execution in self.failed().into_iter().rev().filter(|execution| selection.matches(execution)) {
             let (Some(trouble), Some(at)) = (&execution.trouble, execution.view.completed_at) else {
                 continue;
             };
@@ -200,7 +205,7 @@ impl Tables {
     }
 }
 
-impl BulkSelection {
+impl FailedSelection {
     fn matches(&self, execution: &Execution) -> bool {
         let Execution { view, trouble, .. } = execution;
         let fingerprint = trouble.as_ref().map(Trouble::fingerprint);

@@ -81,14 +81,14 @@ impl Views for Memory {
 
     async fn troubles(
         &self,
-        filter: &ExecutionFilter,
+        selection: &FailedSelection,
         limit: u32,
         examples: u32,
     ) -> Result<Vec<TroubleView>, StoreError> {
-        Ok(self.tables().troubles(filter, limit, examples))
+        Ok(self.tables().troubles(selection, limit, examples))
     }
 
-    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError> {
+    async fn count_selection(&self, selection: &FailedSelection) -> Result<u64, StoreError> {
         Ok(self.tables().count_selection(selection))
     }
 

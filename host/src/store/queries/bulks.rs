@@ -13,10 +13,11 @@ use super::{
     statement::{Value, execute_all, wide},
     views,
 };
-use crate::store::{BULK_CANCELLED, BULK_EXAMPLES, BulkSelection, BulkView, NewBulk, StoreError, codec};
+use crate::store::{BULK_CANCELLED, BULK_EXAMPLES, BulkView, FailedSelection, NewBulk, StoreError, codec};
 
-fn conditions(selection: &BulkSelection, query: &mut QueryBuilder<Sqlite>) {
-    query.push(" where e.status = 'failed'");
+pub(super) fn conditions(selection: &FailedSelection, query: &mut QueryBuilder<Sqlite>) {
+    // What an index is kept of.
+    query.push(" where e.status = 'failed' and e.trouble is not null");
     if let Some(fingerprint) = &selection.fingerprint {
         query.push(" and e.trouble = ").push_bind(fingerprint.clone());
     }
@@ -37,7 +38,10 @@ fn conditions(selection: &BulkSelection, query: &mut QueryBuilder<Sqlite>) {
     }
 }
 
-pub(crate) async fn count(connection: &mut Connection, selection: &BulkSelection) -> Result<u64, StoreError> {
+pub(crate) async fn count(
+    connection: &mut Connection,
+    selection: &FailedSelection,
+) -> Result<u64, StoreError> {
     let mut query = QueryBuilder::<Sqlite>::new("select count(*) from executions e");
     conditions(selection, &mut query);
     codec::number("a count", query.build_query_scalar().fetch_one(connection).await?)

@@ -3,28 +3,28 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 use stepbox_domain::{ExecutionId, Timestamp, trouble::Trouble};
 
-use super::{Connection, Row, views};
-use crate::store::{ExecutionFilter, StoreError, TroubleView, codec};
+use super::{Connection, Row, bulks};
+use crate::store::{FailedSelection, StoreError, TroubleView, codec};
 
 /// The most frequent first, with the newest failures of each.
 pub(crate) async fn troubles(
     connection: &mut Connection,
-    filter: &ExecutionFilter,
+    selection: &FailedSelection,
     limit: u32,
     examples: u32,
 ) -> Result<Vec<TroubleView>, StoreError> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "select e.trouble, count(*) as failures, min(e.completed_ms) as first_ms, max(e.completed_ms) as last_ms
-           from executions e where e.trouble is not null",
+           from executions e",
     );
-    views::conditions(filter, &mut query);
+    bulks::conditions(selection, &mut query);
     query.push(" group by e.trouble order by failures desc, last_ms desc, e.trouble limit ");
     query.push_bind(i64::from(limit));
     let rows = query.build().fetch_all(&mut *connection).await?;
     let mut troubles = Vec::with_capacity(rows.len());
     for row in &rows {
         // Between the two statements the last one may have been repaired.
-        if let Some(view) = trouble(connection, filter, examples, row).await? {
+        if let Some(view) = trouble(connection, selection, examples, row).await? {
             troubles.push(view);
         }
     }
@@ -33,16 +33,14 @@ pub(crate) async fn troubles(
 
 async fn trouble(
     connection: &mut Connection,
-    filter: &ExecutionFilter,
+    selection: &FailedSelection,
     examples: u32,
     group: &Row,
 ) -> Result<Option<TroubleView>, StoreError> {
     let fingerprint: String = group.try_get("trouble")?;
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "select e.execution_id, e.trouble_shape from executions e where e.trouble = ",
-    );
-    query.push_bind(fingerprint.clone());
-    views::conditions(filter, &mut query);
+    let mut query = QueryBuilder::<Sqlite>::new("select e.execution_id, e.trouble_shape from executions e");
+    bulks::conditions(selection, &mut query);
+    query.push(" and e.trouble = ").push_bind(fingerprint.clone());
     query.push(" order by e.completed_ms desc, e.execution_key desc limit ");
     query.push_bind(i64::from(examples.max(1)));
     let rows = query.build().fetch_all(connection).await?;

@@ -63,7 +63,7 @@ async fn end_failed(store: &Arc<dyn Store>, claim: Claim, message: &str, ms: i64
     store.commit(standing(claim, 0, Standing::Failed { failure, trouble, at: at(ms) })).await.unwrap();
 }
 
-fn bulk(name: &str, selection: BulkSelection) -> NewBulk {
+fn bulk(name: &str, selection: FailedSelection) -> NewBulk {
     let plan = BulkPlan {
         action: BulkAction::RetryStep,
         rate_per_s: 10,
@@ -190,7 +190,7 @@ async fn the_same_trouble_is_counted_together(store: Arc<dyn Store>) {
         fails(&store, &format!("e{n}"), &format!("order {n} is lost"), 2_000 + n).await;
     }
     fails(&store, "x", "something else", 1_000).await;
-    let all = ExecutionFilter::default();
+    let all = FailedSelection::default();
     let [lost, other] = &store.troubles(&all, 9, 2).await.unwrap()[..] else { panic!("two troubles") };
     assert_eq!((lost.count, lost.first_at, lost.last_at), (7, at(2_000), at(2_006)));
     assert_eq!(lost.examples, [id("e6"), id("e5")]);
@@ -200,8 +200,12 @@ async fn the_same_trouble_is_counted_together(store: Arc<dyn Store>) {
     );
     assert_eq!((other.count, other.examples.len()), (1, 1));
     assert_eq!(store.troubles(&all, 1, 0).await.unwrap().len(), 1);
-    let found = ExecutionFilter { search: Some("X".to_owned()), ..all };
+    let found = FailedSelection { search: Some("X".to_owned()), ..all.clone() };
     assert_eq!(store.troubles(&found, 9, 9).await.unwrap(), std::slice::from_ref(other));
+    // By when they failed, both bounds included.
+    let late = FailedSelection { from: Some(at(2_005)), to: Some(at(2_006)), ..all };
+    let [late] = &store.troubles(&late, 9, 9).await.unwrap()[..] else { panic!("one trouble") };
+    assert_eq!((late.count, late.first_at), (2, at(2_005)));
 }
 
 async fn a_bulk_repair_has_the_failed_executions_that_match(store: Arc<dyn Store>) {
@@ -212,15 +216,15 @@ async fn a_bulk_repair_has_the_failed_executions_that_match(store: Arc<dyn Store
     fails(&store, "x", "something else", 1_000).await;
     claimed(&store, "running").await;
     let fingerprint = Trouble::of(&task("order"), 1, &Failure::new(FailureKind::Error, "lost")).fingerprint();
-    let all = BulkSelection::default();
+    let all = FailedSelection::default();
     let selections = [
         (all.clone(), 6),
-        (BulkSelection { fingerprint: Some(fingerprint.clone()), ..all.clone() }, 5),
-        (BulkSelection { task: Some(task("refund")), ..all.clone() }, 0),
-        (BulkSelection { version: Some(1), ..all.clone() }, 6),
-        (BulkSelection { from: Some(at(1_997)), to: Some(at(1_999)), ..all.clone() }, 3),
-        (BulkSelection { search: Some("E".to_owned()), ..all.clone() }, 6),
-        (BulkSelection { search: Some("E3".to_owned()), ..all.clone() }, 1),
+        (FailedSelection { fingerprint: Some(fingerprint.clone()), ..all.clone() }, 5),
+        (FailedSelection { task: Some(task("refund")), ..all.clone() }, 0),
+        (FailedSelection { version: Some(1), ..all.clone() }, 6),
+        (FailedSelection { from: Some(at(1_997)), to: Some(at(1_999)), ..all.clone() }, 3),
+        (FailedSelection { search: Some("E".to_owned()), ..all.clone() }, 6),
+        (FailedSelection { search: Some("E3".to_owned()), ..all.clone() }, 1),
     ];
     for (n, (selection, expected)) in selections.into_iter().enumerate() {
         assert_eq!(store.count_selection(&selection).await.unwrap(), expected, "{selection:?}");
@@ -253,7 +257,7 @@ async fn a_bulk_repair_settles_by_how_its_executions_end(store: Arc<dyn Store>) 
     for n in 0..6 {
         fails(&store, &format!("e{n}"), "lost", 2_000 + n).await;
     }
-    let new = bulk("b", BulkSelection::default());
+    let new = bulk("b", FailedSelection::default());
     let of = &new.id.clone();
     store.create_bulk(new, audit()).await.unwrap();
     let well = reopened(&store, "e0", Some(of)).await.unwrap();
@@ -289,7 +293,7 @@ async fn a_bulk_repair_settles_by_how_its_executions_end(store: Arc<dyn Store>) 
 async fn a_bulk_repair_ends_once_and_repairs_nothing_afterwards(store: Arc<dyn Store>) {
     with_order(&store).await;
     fails(&store, "a", "lost", 2_000).await;
-    let new = bulk("b", BulkSelection::default());
+    let new = bulk("b", FailedSelection::default());
     let of = &new.id.clone();
     store.create_bulk(new, audit()).await.unwrap();
     let before = trail(&store).await.len();

@@ -368,9 +368,9 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
                 by: None,
                 reason: None,
             },
-            selection: BulkSelection {
+            selection: FailedSelection {
                 search: dice.one_in(2).then(|| "E1".to_owned()),
-                ..BulkSelection::default()
+                ..FailedSelection::default()
             },
             now: at(50),
         }),
@@ -399,10 +399,17 @@ async fn lists(side: &Side, dice: &mut Dice) -> String {
         offset: dice.below(4),
     };
     let executions = side.store.executions(&filter, page).await.unwrap();
+    let selection = FailedSelection {
+        task: filter.task.as_deref().map(task),
+        from: filter.from,
+        to: filter.to,
+        search: filter.search.clone(),
+        ..FailedSelection::default()
+    };
     let counts = side.store.counts().await.unwrap();
     let modules = side.store.modules().await.unwrap();
     let versions = side.store.versions(&task("order")).await.unwrap();
-    let troubles = side.store.troubles(&filter, 3, 3).await.unwrap();
+    let troubles = side.store.troubles(&selection, 3, 3).await.unwrap();
     let rules = side.store.pause_rules(dice.one_in(2)).await.unwrap();
     let entries = side.store.audit(&AuditFilter::default(), 1, 0).await.unwrap().1;
     side.with_names(&format!(

@@ -146,7 +146,7 @@ async fn an_amended_run_goes_on(store: Arc<dyn Store>) {
     assert_eq!(journal(&store, "a").await, [step_ran("s"), step_ran("t")]);
     let shown = &runs(&store, "a").await[0];
     assert_eq!((shown.status, shown.completed_at), (ExecutionStatus::Running, None));
-    assert_eq!(store.troubles(&ExecutionFilter::default(), 9, 9).await.unwrap(), []);
+    assert_eq!(store.troubles(&FailedSelection::default(), 9, 9).await.unwrap(), []);
     // The claim has ended, and the run is free.
     assert_lost(store.commit(recording(there.claim, 2, vec![step_ran("u")])).await);
     assert_eq!(store.recover().await.unwrap()[0].due, Some(at(1_000)), "the time of the repair");

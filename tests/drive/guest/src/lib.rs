@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stepbox_guest::{StepError, TaskError, context, step, task, wait_event_forever};
+use stepbox_guest::{StepError, TaskError, attempt, context, step, task, wait_event_forever};
 
 /// What one execution does.
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -19,6 +19,10 @@ pub struct Load {
     /// Say on stdout when an attempt begins.
     #[serde(default)]
     tell: bool,
+    /// The first step fails in its first attempt, and the execution with it until somebody retries
+    /// it.
+    #[serde(default)]
+    fail_first: bool,
 }
 
 #[step]
@@ -32,12 +36,23 @@ fn work(number: u32, step_ms: u64, tell: bool) -> Result<u32, StepError> {
     Ok(number)
 }
 
+#[step]
+fn flaky(number: u32) -> Result<u32, StepError> {
+    match attempt() {
+        1 => Err(StepError::new("the first attempt fails")),
+        _ => Ok(number),
+    }
+}
+
 #[task]
 fn bench(load: Load) -> Result<u32, TaskError> {
     if load.wait {
         let _: Option<bool> = wait_event_forever("go")?;
     }
     let mut sum = 0;
+    if load.fail_first {
+        sum += flaky(0)?;
+    }
     for number in 0..load.steps {
         sum += work(number, load.step_ms, load.tell)?;
     }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use stepbox_drive::{
     floor,
@@ -72,6 +72,12 @@ async fn main() -> anyhow::Result<()> {
     }
     if bench.wants("recovery") {
         bench.recovery().await?;
+    }
+    if bench.wants("bulk") {
+        bench.bulk().await?;
+    }
+    if bench.wants("detail") {
+        bench.detail().await?;
     }
     Ok(())
 }
@@ -157,12 +163,9 @@ impl Bench {
         let commit_ms = 1_000.0 / floor::rows_per_second(self.scratch.path(), 1_000, 1)?;
         let mut ms = Vec::new();
         for number in 0..SAMPLES + 50 {
-            let id = format!("latency-{number}");
-            let begin = Instant::now();
-            client.start(&id, "bench", &json!({ "steps": 1 })).await?;
-            client.result(&id).await?;
+            let took = start_to_result_ms(&client, &format!("latency-{number}")).await?;
             if number >= 50 {
-                ms.push(begin.elapsed().as_secs_f64() * 1_000.0);
+                ms.push(took);
             }
         }
         ms.sort_by(f64::total_cmp);
@@ -224,18 +227,7 @@ impl Bench {
     }
 
     async fn start_waiting(&self, client: &Client, name: &str, runs: usize) -> anyhow::Result<()> {
-        const AT_ONCE: usize = 100;
-        for chunk in 0..runs / AT_ONCE {
-            let starts = (0..AT_ONCE).map(|number| {
-                let (client, id) = (client.clone(), format!("{name}-{chunk}-{number}"));
-                tokio::spawn(
-                    async move { client.start(&id, "bench", &json!({ "steps": 1, "wait": true })).await },
-                )
-            });
-            for start in starts.collect::<Vec<_>>() {
-                start.await??;
-            }
-        }
+        start_many(client, name, runs, &json!({ "steps": 1, "wait": true })).await?;
         while client.metric("stepbox_runs_live").await? > 0.0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -292,11 +284,153 @@ impl Bench {
         );
         Ok(())
     }
+
+    /// 10,000 executions that failed alike are retried at 500 a second, while others start.
+    async fn bulk(&self) -> anyhow::Result<()> {
+        const FAILED: usize = 10_000;
+        const RATE_PER_S: u32 = 500;
+        const CANARY: usize = 10;
+        const SAMPLES: usize = 1_000;
+        let (_host, client) = self.host("bulk").await?;
+        start_many(&client, "failed", FAILED, &json!({ "steps": 1, "fail_first": true })).await?;
+        while client.get_json("/api/v1/stats").await?["failed"] != FAILED {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let groups = client.get_json("/admin/v1/failures?taskName=bench").await?;
+        anyhow::ensure!(groups[0]["count"] == FAILED, "they did not all fail alike: {groups}");
+
+        let mut before = Vec::new();
+        for number in 0..SAMPLES + 50 {
+            let took = start_to_result_ms(&client, &format!("before-{number}")).await?;
+            if number >= 50 {
+                before.push(took);
+            }
+        }
+        let plan = json!({
+            "action": "retry-step",
+            "fingerprint": groups[0]["fingerprint"],
+            "ratePerSecond": RATE_PER_S,
+            "canary": CANARY,
+            "triggeredBy": "the benchmark",
+        });
+        let begin = Instant::now();
+        let bulk = client.post("/admin/v1/bulk", &plan).await?;
+        let path = format!("/admin/v1/bulk/{}", bulk["bulkId"].as_str().context("its id")?);
+        let watch = tokio::spawn(watch_bulk(client.clone(), path, begin));
+        let mut during = Vec::new();
+        while !watch.is_finished() {
+            during.push(start_to_result_ms(&client, &format!("during-{}", during.len())).await?);
+        }
+        let (canaries_s, repaired_s, over_s) = watch.await??;
+        before.sort_by(f64::total_cmp);
+        during.sort_by(f64::total_cmp);
+
+        let rate = (FAILED - CANARY) as f64 / (repaired_s - canaries_s);
+        print(
+            "bulk: 10,000 dead executions, retried at 500/s",
+            &format!("{rate:.0}/s"),
+            &format!(
+                "{:.2} of what was asked for; {:.0} ms for {CANARY} canaries, {over_s:.1} s until all had completed",
+                rate / f64::from(RATE_PER_S),
+                canaries_s * 1_000.0
+            ),
+        );
+        for percent in [50, 99] {
+            let (before, during) = (percentile(&before, percent), percentile(&during, percent));
+            print(
+                &format!("bulk: start to result of others meanwhile, p{percent}"),
+                &format!("{during:.2} ms"),
+                &format!("{:.2} times the {before:.2} ms before", during / before),
+            );
+        }
+        Ok(())
+    }
+
+    /// The detail of a run of 10,000 steps.
+    async fn detail(&self) -> anyhow::Result<()> {
+        const STEPS: u32 = 10_000;
+        let (_host, client) = self.host("detail").await?;
+        client.start("long", "bench", &json!({ "steps": STEPS })).await?;
+        client.result("long").await?;
+        let floor_ms = floor::read_ms(self.scratch.path(), STEPS)?;
+        let (mut ms, mut bytes) = (Vec::new(), 0);
+        for _ in 0..31 {
+            let begin = Instant::now();
+            bytes = client.get("/admin/v1/executions/long/detail").await?.len();
+            ms.push(begin.elapsed().as_secs_f64() * 1_000.0);
+        }
+        let ms = median(&mut ms);
+        print(
+            "detail: of a run of 10,000 steps",
+            &format!("p50 {ms:.1} ms"),
+            &format!(
+                "{:.1} MB; {:.1} times the {floor_ms:.1} ms of reading and parsing as many raw rows",
+                bytes as f64 / 1e6,
+                ms / floor_ms
+            ),
+        );
+        Ok(())
+    }
+}
+
+/// Seconds from `begin` until the canaries were through, until nothing was left to repair, and
+/// until all had come to an end, which has to be a good one.
+async fn watch_bulk(client: Client, path: String, begin: Instant) -> anyhow::Result<(f64, f64, f64)> {
+    let (mut canaries, mut repaired) = (None, None);
+    loop {
+        let bulk = client.get_json(&path).await?;
+        let (now, progress) = (begin.elapsed().as_secs_f64(), &bulk["progress"]);
+        let left = progress["pending"].as_u64().context("a number")?;
+        let total = progress["total"].as_u64().context("a number")?;
+        if canaries.is_none() && total - left > bulk["canary"].as_u64().context("a number")? {
+            canaries = Some(now);
+        }
+        if repaired.is_none() && left == 0 {
+            repaired = Some(now);
+        }
+        if bulk["state"] != "running" {
+            anyhow::ensure!(
+                bulk["state"] == "completed" && progress["completed"] == total,
+                "it ended as {bulk}"
+            );
+            return Ok((canaries.unwrap_or(now), repaired.unwrap_or(now), now));
+        }
+        // Seldom, since each look counts ten thousand items.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Starts `runs` executions, a hundred at a time.
+async fn start_many(client: &Client, name: &str, runs: usize, load: &Value) -> anyhow::Result<()> {
+    const AT_ONCE: usize = 100;
+    for chunk in 0..runs / AT_ONCE {
+        let starts = (0..AT_ONCE).map(|number| {
+            let (client, id, load) = (client.clone(), format!("{name}-{chunk}-{number}"), load.clone());
+            tokio::spawn(async move { client.start(&id, "bench", &load).await })
+        });
+        for start in starts.collect::<Vec<_>>() {
+            start.await??;
+        }
+    }
+    Ok(())
+}
+
+/// From the start of a one-step execution to its result.
+async fn start_to_result_ms(client: &Client, id: &str) -> anyhow::Result<f64> {
+    let begin = Instant::now();
+    client.start(id, "bench", &json!({ "steps": 1 })).await?;
+    client.result(id).await?;
+    Ok(begin.elapsed().as_secs_f64() * 1_000.0)
 }
 
 fn median(figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+/// The given share of `figures`, which are sorted, is not larger.
+fn percentile(figures: &[f64], percent: usize) -> f64 {
+    figures[(figures.len() * percent / 100).min(figures.len() - 1)]
 }
 
 fn print(figure: &str, value: &str, beside: &str) {

@@ -231,14 +231,14 @@ impl Views for Faulty {
 
     async fn troubles(
         &self,
-        filter: &ExecutionFilter,
+        selection: &FailedSelection,
         limit: u32,
         examples: u32,
     ) -> Result<Vec<TroubleView>, StoreError> {
-        verb!(self, self.store.troubles(filter, limit, examples))
+        verb!(self, self.store.troubles(selection, limit, examples))
     }
 
-    async fn count_selection(&self, selection: &BulkSelection) -> Result<u64, StoreError> {
+    async fn count_selection(&self, selection: &FailedSelection) -> Result<u64, StoreError> {
         verb!(self, self.store.count_selection(selection))
     }
 

@@ -33,7 +33,7 @@ use crate::store::{BulkView, FailedSelection, NewBulk, StoreError};
 const SLICE_MAX: u32 = 32;
 
 /// The pause between two slices, in which the rate allows the next few.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(10);
 
 /// How often the outcomes are looked at: while it repairs, and at first while it only waits.
 const LOOK: Duration = Duration::from_millis(100);

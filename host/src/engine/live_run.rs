@@ -161,10 +161,24 @@ impl LiveRun {
 
     /// Applied before it is durable: nobody sees this memory before the reply, and if the commit
     /// fails the memory goes with it.
-    fn record(&mut self, record: Record) {
+    fn record(&mut self, mut record: Record) {
+        if let Record::RunFailed { failure, .. } = &mut record {
+            self.say_where_it_was(failure);
+        }
         self.run.apply(&record);
         self.engine.metrics.recorded(&record);
         journal::push(&mut self.pending, record);
+    }
+
+    /// A run that is ended from outside, since its time was up or it took another way, has no last
+    /// words. What it printed last says where it was.
+    fn say_where_it_was(&self, failure: &mut Failure) {
+        let from_outside = matches!(failure.kind, FailureKind::TimedOut | FailureKind::Diverged);
+        let in_step = self.run.steps().last().is_some_and(|step| step.ended_at.is_none());
+        if from_outside && failure.logs.is_empty() && (in_step || failure.step.is_none()) {
+            let tail = if in_step { &self.step_tail } else { &self.handler_tail };
+            failure.logs = tail.take();
+        }
     }
 
     /// Writes what is pending and lets go of the run: it stands still, or is over. It stands at a

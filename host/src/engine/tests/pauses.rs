@@ -512,6 +512,21 @@ fn a_failure_of_the_host_says_what_was_printed_too() {
 }
 
 #[test]
+fn a_run_whose_time_is_up_says_what_was_printed_where_it_was() {
+    let in_step = Scripted::new(|mut h| async move { h.step("slow", once()).await })
+        .step("slow", |_| std::future::pending());
+    let in_handler = Scripted::new(|_| std::future::pending());
+    for (guest, line) in
+        [(in_step, "info stdout: slow 1"), (in_handler, "info stdout: the handler is called")]
+    {
+        let host = Host::start(&store(Some(100)), &guest, config());
+        host.begin("e");
+        let error = host.end_of("e").error.unwrap();
+        assert_eq!((error.kind, error.logs), (FailureKind::TimedOut, vec![line.to_owned()]));
+    }
+}
+
+#[test]
 fn who_paused_and_who_resumed_is_kept() {
     let store = store(None);
     let host = by_hand(&store, &charge(), START);

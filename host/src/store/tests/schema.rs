@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use super::given::{config, open};
+use super::given::{config, open, with_order};
 use crate::store::{Store, schema, sqlite::OpenError, sqlite::Sqlite};
 
 fn migrations() -> std::path::PathBuf {
@@ -91,4 +92,23 @@ async fn a_database_of_a_newer_program_is_refused() {
     let error = Sqlite::open(&config(&directory)).await.err().expect("a refusal");
     assert!(matches!(error, OpenError::Schema { .. }), "{error}");
     assert!(error.to_string().contains("99"), "{error}");
+}
+
+#[tokio::test]
+async fn the_audit_trail_is_only_ever_added_to() {
+    let directory = TempDir::new().unwrap();
+    let store: Arc<dyn Store> = Arc::new(open(&directory).await);
+    with_order(&store).await;
+    store.close().await;
+    let mut connection =
+        SqliteConnectOptions::new().filename(directory.path().join("stepbox.db")).connect().await.unwrap();
+    for sql in ["update audit set actor = 'bob'", "delete from audit"] {
+        let refused = sqlx::query(sql).execute(&mut connection).await.unwrap_err().to_string();
+        assert!(refused.contains("only ever added to"), "{sql}: {refused}");
+    }
+    let left: i64 = sqlx::query_scalar("select count(*) from audit where actor = 'ann'")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(left, 1);
 }

@@ -333,7 +333,6 @@ impl LiveRun {
         };
         drop(self.step_tail.take());
         let begun = engine.clock.now();
-        let facts = self.run.facts().clone();
         let exit = {
             let mut running = std::pin::pin!(steps.run_step(&call.function, &call.input, attempt));
             let quick = tokio::time::timeout(START_KEPT_BACK, &mut running).await;
@@ -341,6 +340,7 @@ impl LiveRun {
                 Ok(exit) => Some(exit),
                 Err(_) => {
                     // It takes its time: let it be seen meanwhile, and be counted should we die.
+                    let facts = self.run.facts().clone();
                     let watched = async {
                         let time = Duration::from_millis(deadline.ms_since(begun));
                         tokio::select! {

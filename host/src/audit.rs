@@ -6,7 +6,7 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 
 use stepbox_domain::audit::{AuditHash, Broken, Chain};
 
-use crate::store::{AuditRow, StoreError, sqlite::AuditTrail};
+use crate::store::{AuditRow, StoreError, audit_trail::AuditTrail};
 
 /// Entries that are read at once.
 const PAGE: u32 = 1_000;

@@ -112,7 +112,7 @@ pub struct AuditView {
     pub hash: AuditHash,
 }
 
-/// An entry of the audit trail as it is found by [`sqlite::AuditTrail`], whatever has been done to it.
+/// An entry of the audit trail as it is found by [`super::audit_trail::AuditTrail`], whatever has been done to it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AuditRow {
     Read(AuditView),

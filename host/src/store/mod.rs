@@ -8,6 +8,7 @@ pub mod memory;
 pub mod sqlite;
 
 mod admin;
+pub mod audit_trail;
 mod checkpoint;
 mod codec;
 mod failures;

@@ -26,7 +26,7 @@ use tokio::{
 use super::group_commit::{Message, Outcome, Verb, Writer};
 use super::lock::DirectoryLock;
 use super::queries::{
-    Connection, audit, bulks,
+    audit, bulks,
     cancels::NewCancel,
     claims::{self, Hold},
     commits::Encoded,
@@ -68,31 +68,6 @@ fn process_name(process: Option<u32>) -> String {
 /// Opens the store, and makes or updates its database.
 pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
     Ok(Arc::new(Sqlite::open(config).await?))
-}
-
-/// The audit trail of a data directory, also while a host works on it. Changes nothing.
-pub struct AuditTrail {
-    connection: Connection,
-}
-
-impl AuditTrail {
-    pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
-        let database = data_dir.join("stepbox.db");
-        // Without a write-ahead log nobody works on it. Said so, SQLite makes no log of its own
-        // just to read.
-        let at_rest = !data_dir.join("stepbox.db-wal").exists();
-        let connected = options(&database).read_only(true).immutable(at_rest).connect().await;
-        match connected {
-            Ok(connection) => Ok(AuditTrail { connection }),
-            Err(error) => Err(OpenError::Database { database, source: error.into() }),
-        }
-    }
-
-    /// Up to `limit` entries after number `after`, oldest first; also those that make no sense,
-    /// for somebody may have altered them.
-    pub async fn after(&mut self, after: u64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        audit::after(&mut self.connection, after, limit).await
-    }
 }
 
 pub(super) struct Sqlite {
@@ -172,7 +147,7 @@ impl Sqlite {
     }
 }
 
-fn options(database: &Path) -> SqliteConnectOptions {
+pub(super) fn options(database: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(database)
         .foreign_keys(true)

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::given::audit;
 use super::given::*;
-use crate::store::{sqlite::AuditTrail, *};
+use crate::store::{audit_trail::AuditTrail, *};
 
 on_every_store!(
     a_pause_rule_is_kept_and_deleted_once,

@@ -1,0 +1,268 @@
+//! What is written, verb by verb.
+
+use super::*;
+
+#[async_trait]
+impl Store for Memory {
+    async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
+        let mut tables = self.writable()?;
+        if let Some(there) = tables.executions.get(&new.id) {
+            return Ok(match there.view.fingerprint == new.fingerprint {
+                true => Creation::Replay(there.view.clone()),
+                false => Creation::Clash { task: there.view.task.clone() },
+            });
+        }
+        if tables.version(&new.task, new.version).is_none() {
+            return Err(no_such_version(&new.task, new.version));
+        }
+        let run = RunKey(tables.runs.len() as i64 + 1);
+        let facts = RunFacts {
+            run: RunId::new(&new.id, 0),
+            execution: new.id.clone(),
+            index: 0,
+            task: new.task.clone(),
+            version: new.version,
+            created_at: new.now,
+            deadline: new.deadline,
+        };
+        let view = ExecutionView {
+            id: new.id.clone(),
+            task: new.task,
+            payload: new.payload.clone(),
+            fingerprint: new.fingerprint,
+            status: ExecutionStatus::Scheduled,
+            scheduled_at: new.now,
+            completed_at: None,
+            version: new.version,
+            run: facts.run.clone(),
+            run_key: run,
+            result: None,
+            error: None,
+            waiting: None,
+        };
+        tables.runs.push(Run::new(facts, new.payload));
+        let order = tables.executions.len();
+        tables.executions.insert(new.id.clone(), Execution { order, view, trouble: None });
+        let claimed = if new.claim { tables.claim(run, new.now)? } else { None };
+        let execution = tables.executions[&new.id].view.clone();
+        Ok(Creation::New { execution, run, claimed })
+    }
+
+    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
+        self.writable()?.claim(run, now)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.writable()?.commit(commit)
+    }
+
+    async fn cancel(
+        &self,
+        execution: &ExecutionId,
+        by: Option<&str>,
+        now: Timestamp,
+        audit: AuditEntry,
+    ) -> Result<Cancel, StoreError> {
+        let mut tables = self.writable()?;
+        let Some(there) = tables.executions.get_mut(execution) else { return Ok(Cancel::NoSuchExecution) };
+        let view = &mut there.view;
+        if view.status.is_terminal() {
+            return Ok(Cancel::AlreadyOver(view.status));
+        }
+        let audit = trail::of_cancel(audit, view.task.clone(), view.status);
+        view.status = ExecutionStatus::Cancelled;
+        view.completed_at = Some(now);
+        view.waiting = None;
+        let key = view.run_key;
+        if let Some(run) = tables.run(key) {
+            run.records.push(Record::RunCancelled { by: by.map(str::to_owned), at: now });
+            run.status = ExecutionStatus::Cancelled;
+            run.completed_at = Some(now);
+            run.epoch += 1;
+            run.hold = Hold::Free;
+            run.due = None;
+        }
+        tables.write_audit(audit);
+        Ok(Cancel::Cancelled(key))
+    }
+
+    async fn seize(&self, execution: &ExecutionId) -> Result<Option<Seized>, StoreError> {
+        Ok(self.writable()?.seize(execution))
+    }
+
+    async fn repair(&self, repair: Repair) -> Result<RunKey, StoreError> {
+        self.writable()?.repair(repair)
+    }
+
+    async fn add_pause_rule(&self, rule: PauseRule, audit: AuditEntry) -> Result<(), StoreError> {
+        self.writable()?.add_pause_rule(rule, audit)
+    }
+
+    async fn delete_pause_rules(
+        &self,
+        ids: &[PauseRuleId],
+        by: Option<&str>,
+        now: Timestamp,
+        audit: Vec<AuditEntry>,
+    ) -> Result<Vec<PauseRuleId>, StoreError> {
+        self.writable()?.delete_pause_rules(ids, by, now, audit)
+    }
+
+    async fn create_bulk(&self, new: NewBulk, audit: AuditEntry) -> Result<u64, StoreError> {
+        self.writable()?.create_bulk(new, audit)
+    }
+
+    async fn skip_bulk_item(
+        &self,
+        bulk: &BulkId,
+        execution: &ExecutionId,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        self.writable()?.skip_bulk_item(bulk, execution, why);
+        Ok(())
+    }
+
+    async fn settle_bulk(&self, bulk: &BulkId) -> Result<BulkProgress, StoreError> {
+        Ok(self.writable()?.settle_bulk(bulk))
+    }
+
+    async fn end_bulk(
+        &self,
+        bulk: &BulkId,
+        state: BulkState,
+        why: Option<&str>,
+        now: Timestamp,
+        audit: Option<AuditEntry>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.writable()?.end_bulk(bulk, state, why, now, audit))
+    }
+
+    async fn add_event(
+        &self,
+        execution: &ExecutionId,
+        name: &EventName,
+        payload: &Json,
+        now: Timestamp,
+    ) -> Result<EventAdded, StoreError> {
+        let mut tables = self.writable()?;
+        let Some(there) = tables.executions.get(execution) else { return Ok(EventAdded::NoSuchExecution) };
+        let view = &there.view;
+        if view.status.is_terminal() {
+            return Ok(EventAdded::AlreadyOver(view.status));
+        }
+        let in_time = |wait: &Wait| wait.until().is_none_or(|deadline| now <= deadline);
+        let stands_at_it = matches!(&view.waiting, Some(wait @ Wait::Event { event, .. })
+            if event == name && in_time(wait));
+        let awaited = stands_at_it && !tables.event_is_there(view);
+        let run = view.run_key;
+        let seq = tables.events.len() as i64 + 1;
+        let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at: now };
+        tables.events.push(StoredEvent { execution: execution.clone(), event, consumed: false });
+        Ok(EventAdded::Added { run, awaited })
+    }
+
+    async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {
+        let mut tables = self.tables();
+        let Some(view) = tables.view_of(run) else { return Ok(Vec::new()) };
+        let id = view.id.clone();
+        Ok(tables.pending(&id, after))
+    }
+
+    async fn recover(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let mut tables = self.writable()?;
+        let mut unfinished = Vec::new();
+        for execution in tables.executions.values().filter(|execution| !execution.view.status.is_terminal()) {
+            let view = &execution.view;
+            let run = &tables.runs[view.run_key.0 as usize - 1];
+            let waiting = view.waiting.is_some() && run.hold == Hold::Free && !tables.event_is_there(view);
+            let crashes = run.crashes;
+            let held = matches!(view.waiting, Some(Wait::Pause { .. }));
+            unfinished.push(Unfinished { run: view.run_key, due: run.due, waiting, crashes, held });
+        }
+        unfinished.sort_by_key(|run| run.run);
+        // Of a run that is over nobody can take hold but by force, so its hold does no harm.
+        for run in tables.runs.iter_mut().filter(|run| run.hold == Hold::Held && !run.status.is_terminal()) {
+            run.hold = Hold::Abandoned;
+        }
+        Ok(unfinished)
+    }
+
+    async fn add_version(&self, new: NewVersion, audit: AuditEntry) -> Result<VersionAdded, StoreError> {
+        let mut tables = self.writable()?;
+        if let Some(module) = tables.module(&new.task)
+            && module.active.digest == new.digest
+        {
+            return Ok(VersionAdded::Same(module.active));
+        }
+        let module = tables.modules.entry(new.task.clone()).or_default();
+        module.versions_given += 1;
+        let version = module.versions_given;
+        module.active = Some(version);
+        let view = VersionView {
+            task: new.task,
+            version,
+            active: true,
+            digest: new.digest.clone(),
+            size_bytes: new.component.len() as u64,
+            compiled_in_ms: new.compiled_in_ms,
+            created_at: new.now,
+            manifest: new.manifest,
+            unfinished: 0,
+        };
+        module.versions.insert(version, view.clone());
+        tables.components.insert(new.digest, new.component);
+        tables.write_audit(trail::of_version(audit, version));
+        Ok(VersionAdded::New(view))
+    }
+
+    async fn activate_version(
+        &self,
+        task: &TaskName,
+        version: u32,
+        audit: AuditEntry,
+    ) -> Result<Option<VersionView>, StoreError> {
+        let mut tables = self.writable()?;
+        let Some(view) = tables.version(task, version) else { return Ok(None) };
+        if view.active {
+            return Ok(Some(view));
+        }
+        if let Some(module) = tables.modules.get_mut(task) {
+            module.active = Some(version);
+        }
+        tables.write_audit(audit);
+        Ok(tables.version(task, version))
+    }
+
+    async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError> {
+        let mut tables = self.writable()?;
+        if tables.registered(task).is_none() {
+            return Ok(Removal::NoSuchModule);
+        }
+        let unfinished = tables.unfinished(task, None);
+        if unfinished > 0 {
+            return Ok(Removal::InUse(unfinished));
+        }
+        if let Some(module) = tables.modules.get_mut(task) {
+            module.active = None;
+            module.versions.clear();
+        }
+        let Tables { modules, components, .. } = &mut *tables;
+        components.retain(|digest, _| {
+            modules.values().any(|module| module.versions.values().any(|version| version.digest == *digest))
+        });
+        tables.write_audit(audit);
+        Ok(Removal::Removed)
+    }
+
+    async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.tables().components.get(digest).cloned())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.writable().map(|_| ())
+    }
+
+    async fn close(&self) {
+        self.tables().closed = true;
+    }
+}

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use stepbox_domain::run::Policy;
+use stepbox_domain::{Limit, Limits, limits::LimitSettings, run::Policy};
 
 use crate::{
     engine::EngineConfig,
@@ -52,10 +52,38 @@ pub struct Config {
     #[arg(long, env = "STEPBOX_PARK_MAX_MS", value_name = "MS", default_value_t = 1_000)]
     pub park_max_ms: u64,
 
+    /// What guests may take where nothing is set for their task, as NAME=NUMBER; may be given many
+    /// times. The names are in docs/limits.md
+    #[arg(long = "limit", env = "STEPBOX_LIMITS", value_name = "NAME=NUMBER", value_delimiter = ',',
+        value_parser = limit)]
+    pub limits: Vec<(Limit, u64)>,
+
+    /// What no task may be set above, as NAME=NUMBER; may be given many times
+    #[arg(long = "ceiling", env = "STEPBOX_CEILINGS", value_name = "NAME=NUMBER", value_delimiter = ',',
+        value_parser = limit)]
+    pub ceilings: Vec<(Limit, u64)>,
+
     /// How long a stop lets steps and requests under way finish, in milliseconds. Less than what
     /// service managers allow before they kill (systemd 90 s, Kubernetes 30 s, Docker 10 s)
     #[arg(long, env = "STEPBOX_STOP_PATIENCE_MS", value_name = "MS", default_value_t = 8_000)]
     pub stop_patience_ms: u64,
+}
+
+fn settings(given: &[(Limit, u64)]) -> LimitSettings {
+    given.iter().copied().collect()
+}
+
+/// `stepsMax=1000`
+fn limit(text: &str) -> Result<(Limit, u64), String> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=NUMBER, as in stepsMax=1000")?;
+    let limit = Limit::parse(name).ok_or_else(|| {
+        format!("there is no limit {name:?}; there are {}", Limit::ALL.map(Limit::as_str).join(", "))
+    })?;
+    let value: u64 = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+    if value < limit.least() {
+        return Err(format!("{limit} must be at least {}", limit.least()));
+    }
+    Ok((limit, value))
 }
 
 /// How large the body of a request may be.
@@ -115,10 +143,22 @@ impl Config {
     pub fn engine(&self) -> EngineConfig {
         EngineConfig {
             policy: Policy::default(),
+            limits: self.limits(),
+            ceilings: self.ceilings(),
             live_max: self.live_max as usize,
             parked_max: self.parked_max() as usize,
             park_max: Duration::from_millis(self.park_max_ms),
         }
+    }
+
+    /// What guests may take where nothing is set for their task.
+    fn limits(&self) -> Limits {
+        Limits::default().with(&settings(&self.limits)).capped(&self.ceilings())
+    }
+
+    /// What no task may be set above.
+    fn ceilings(&self) -> Limits {
+        Limits::ceilings().with(&settings(&self.ceilings))
     }
 
     pub fn store(&self) -> StoreConfig {

@@ -166,7 +166,7 @@ impl Session {
                 Reply::Go { attempt, deadline } => {
                     let outcome = self.attempt(step, input, attempt, deadline);
                     self.crash_during(step, attempt);
-                    Input::AttemptEnded { place: &place, attempt, outcome, options: &options }
+                    Input::AttemptEnded { place: &place, attempt, outcome, receipt: None, options: &options }
                 }
                 Reply::Refused(failure) => {
                     self.0.borrow_mut().leg.give_back(&name);

@@ -18,7 +18,7 @@
 mod step;
 
 use crate::{
-    EventName, Failure, FailureKind, Json, Run, Timestamp,
+    EventName, Failure, FailureKind, Json, Receipt, Run, Timestamp,
     journal::Record,
     leg::Place,
     pause::Hold,
@@ -43,6 +43,8 @@ pub enum Input<'a> {
         place: &'a Place,
         attempt: u32,
         outcome: AttemptOutcome,
+        /// What it took of the host.
+        receipt: Option<Box<Receipt>>,
         options: &'a StepOptions,
     },
     Sleeps {
@@ -151,8 +153,8 @@ impl Run {
             Input::StepCalled { place, function, input, options, hold } => {
                 self.step_called(place, function, input, options, hold, now)
             }
-            Input::AttemptEnded { place, attempt, outcome, options } => {
-                self.attempt_ended(place, attempt, outcome, options, now)
+            Input::AttemptEnded { place, attempt, outcome, receipt, options } => {
+                self.attempt_ended(place, attempt, outcome, receipt, options, now)
             }
             Input::Sleeps { place, until } => self.sleeps(place, until, now),
             Input::WaitsForEvent { place, event, timeout_ms } => {

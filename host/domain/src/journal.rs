@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EventName, Failure, Json, StepKey, Timestamp,
+    EventName, Failure, Json, Receipt, StepKey, Timestamp,
     lineage::PartHash,
     run::Step,
     step::{InputHash, Interruption, Overrides},
@@ -24,6 +24,8 @@ pub enum Record {
         start: StepStarted,
         result: Json,
         completed_at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Box<Receipt>>,
     },
     /// A further attempt started.
     AttemptStarted {
@@ -41,6 +43,8 @@ pub enum Record {
         attempt: u32,
         result: Json,
         at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Box<Receipt>>,
     },
     /// An attempt failed. The next one starts at `retry_at`; without it the step is dead.
     AttemptFailed {
@@ -50,6 +54,8 @@ pub enum Record {
         at: Timestamp,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_at: Option<Timestamp>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Box<Receipt>>,
     },
     /// An attempt was cut off by the host, and says nothing about the step.
     AttemptInterrupted {
@@ -57,6 +63,8 @@ pub enum Record {
         attempt: u32,
         cause: Interruption,
         at: Timestamp,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Box<Receipt>>,
     },
     /// The step is dead for a reason that is no attempt's: its deadline passed between two of
     /// them, or the host crashed under each.
@@ -187,9 +195,9 @@ pub fn push(rows: &mut Vec<Record>, record: Record) {
     );
     if completes_the_last
         && let Some(Record::StepStarted(start)) = rows.pop()
-        && let Record::StepCompleted { result, at, .. } = record
+        && let Record::StepCompleted { result, at, receipt, .. } = record
     {
-        rows.push(Record::StepRan { start, result, completed_at: at });
+        rows.push(Record::StepRan { start, result, completed_at: at, receipt });
     } else {
         rows.push(record);
     }

@@ -42,12 +42,17 @@ pub mod audit;
 pub mod bulk;
 pub mod trouble;
 
+pub mod capability;
+pub mod limits;
 pub mod manifest;
+pub mod receipt;
 
 pub use execution::{ExecutionStatus, Fingerprint};
 pub use failure::{Failure, FailureKind};
 pub use ids::{Digest, EventName, ExecutionId, IdError, RunId, StepKey, StepName, TaskName};
 pub use json::Json;
+pub use limits::{Limit, Limits};
 pub use manifest::Manifest;
+pub use receipt::Receipt;
 pub use run::Run;
 pub use time::Timestamp;

@@ -253,23 +253,23 @@ impl Run {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::StepStarted(start) => self.call(Step::started(start)),
-            Record::StepRan { start, result, completed_at } => {
+            Record::StepRan { start, result, completed_at, receipt } => {
                 let mut step = Step::started(start);
-                step.complete(1, result, *completed_at);
+                step.complete(1, result, receipt.as_ref(), *completed_at);
                 self.call(step);
             }
             Record::AttemptStarted { step, attempt, at, step_deadline, .. } => {
                 self.held = None;
                 self.with_step(*step, |step| step.try_again(*attempt, *step_deadline, *at));
             }
-            Record::StepCompleted { step, attempt, result, at } => {
-                self.with_step(*step, |step| step.complete(*attempt, result, *at));
+            Record::StepCompleted { step, attempt, result, at, receipt } => {
+                self.with_step(*step, |step| step.complete(*attempt, result, receipt.as_ref(), *at));
             }
-            Record::AttemptFailed { step, attempt, failure, at, retry_at } => {
-                self.with_step(*step, |step| step.fail(*attempt, failure, *retry_at, *at));
+            Record::AttemptFailed { step, attempt, failure, at, retry_at, receipt } => {
+                self.with_step(*step, |step| step.fail(*attempt, failure, *retry_at, receipt.as_ref(), *at));
             }
-            Record::AttemptInterrupted { step, attempt, cause, at } => {
-                self.with_step(*step, |step| step.interrupt(*attempt, *cause, *at));
+            Record::AttemptInterrupted { step, attempt, cause, at, receipt } => {
+                self.with_step(*step, |step| step.interrupt(*attempt, *cause, receipt.as_ref(), *at));
             }
             Record::StepDied { step, failure, at } => {
                 self.held = None;

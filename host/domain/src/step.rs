@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Failure, FailureKind, Json, StepKey, Timestamp,
+    Failure, FailureKind, Json, Receipt, StepKey, Timestamp,
     ids::{hex, sha256},
     lineage::{self, PartHash},
     retry::{RetryPolicy, RetryPolicyError},
@@ -203,6 +203,9 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     pub state: AttemptState,
+    /// What it took; none while it is under way, and where the host died under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Box<Receipt>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

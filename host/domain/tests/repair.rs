@@ -104,7 +104,7 @@ impl Bench {
         let index = self.leg.calls_made() - 1;
         let place = stepbox_domain::leg::Place { index, key: self.run.steps()[index as usize].key.clone() };
         let options = self.options.clone();
-        self.take(Input::AttemptEnded { place: &place, attempt, outcome, options: &options })
+        self.take(Input::AttemptEnded { place: &place, attempt, outcome, receipt: None, options: &options })
     }
 
     fn completes(&mut self, name: &str, input: &str) {

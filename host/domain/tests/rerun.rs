@@ -188,17 +188,37 @@ impl Old {
         let failure = Failure::new(FailureKind::Error, "declined");
         for attempt in 1..=u32::from(call.failed) {
             let failure = failure.clone();
-            records.push(Record::AttemptFailed { step, attempt, failure, at, retry_at: Some(at) });
+            records.push(Record::AttemptFailed {
+                step,
+                attempt,
+                failure,
+                at,
+                retry_at: Some(at),
+                receipt: None,
+            });
             let (attempt, deadline) = (attempt + 1, at.plus_ms(9));
             records.push(Record::AttemptStarted { step, attempt, at, deadline, step_deadline: None });
         }
         let attempt = u32::from(call.failed) + 1;
         match call.what {
             What::Completed => {
-                records.push(Record::StepCompleted { step, attempt, result: result(index), at });
+                records.push(Record::StepCompleted {
+                    step,
+                    attempt,
+                    result: result(index),
+                    at,
+                    receipt: None,
+                });
             }
             What::Dead => {
-                records.push(Record::AttemptFailed { step, attempt, failure, at, retry_at: None });
+                records.push(Record::AttemptFailed {
+                    step,
+                    attempt,
+                    failure,
+                    at,
+                    retry_at: None,
+                    receipt: None,
+                });
             }
             _ => {}
         }
@@ -344,7 +364,7 @@ proptest! {
             prop_assert_eq!(stands.replaced.as_ref().map(|old| &old.key), kept.contains(&place.key).then_some(&place.key));
             if stands.call.kind().as_str() == "step" {
                 prop_assert!(matches!(decision.reply, Reply::Go { attempt: 1, .. }), "{:?}", decision);
-                let done = Record::StepCompleted { step: place.index, attempt: 1, result: Json::null(), at: at(99) };
+                let done = Record::StepCompleted { step: place.index, attempt: 1, result: Json::null(), at: at(99), receipt: None };
                 run.apply(&done);
             }
         }

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stepbox_domain::{
-    Failure, FailureKind, Json, Run, StepName, Timestamp,
+    Failure, FailureKind, Json, Limits, Run, StepName, Timestamp,
     decide::{Durability, Input, Reply},
     journal::{self, Record},
     leg::{Leg, Place},
@@ -15,9 +15,14 @@ use stepbox_domain::{
     trouble::Trouble,
 };
 
-use super::{Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, stopping::Phase};
+use super::{
+    Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, settings::TaskSettings,
+    stopping::Phase,
+};
 use crate::{
-    sandbox::{Answer, EndHandler, Guest, GuestContext, LogSink, StepCall, StepExit, StepRunner, StepSetup},
+    sandbox::{
+        Answer, EndHandler, Guest, GuestContext, LogSink, Meter, StepCall, StepExit, StepRunner, StepSetup,
+    },
     store::{Claim, Commit, Standing, StoreError},
 };
 
@@ -42,6 +47,10 @@ pub(crate) struct LiveRun {
     step_tail: Arc<LogTail>,
     /// Calls that were in the journal when this leg began.
     recorded: u32,
+    /// What holds for the task; looked up again before each attempt.
+    settings: Arc<TaskSettings>,
+    /// What the attempt under way takes.
+    meter: Arc<Meter>,
     /// None until the first step of this leg, and while the run is parked.
     steps: Option<Box<dyn StepRunner>>,
     /// Applied, not yet given to the store.
@@ -88,6 +97,7 @@ impl LiveRun {
         let recorded = u32::try_from(run.steps().len()).unwrap_or(u32::MAX);
         let logs = ReplayLogs::new(context.logs.clone(), recorded);
         let step_tail = LogTail::new(context.logs.clone());
+        let settings = engine.settings.of(&context.task);
         LiveRun {
             handler_tail: LogTail::new(logs.clone()),
             logs,
@@ -100,6 +110,8 @@ impl LiveRun {
             run,
             leg: Leg::default(),
             guest,
+            settings,
+            meter: Arc::default(),
             steps: None,
             pending: Vec::new(),
             written: records,
@@ -115,6 +127,10 @@ impl LiveRun {
 
     pub fn claim(&self) -> Claim {
         self.claim
+    }
+
+    pub fn limits(&self) -> Arc<Limits> {
+        self.settings.limits.clone()
     }
 
     pub fn handler_logs(&self) -> Arc<dyn LogSink> {
@@ -290,7 +306,9 @@ impl LiveRun {
             if let Reply::Go { attempt, deadline } = reply {
                 tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "begins");
                 let outcome = self.attempt(&call, attempt, deadline).await?;
-                let input = Input::AttemptEnded { place: &place, attempt, outcome, options: &call.options };
+                let receipt = Some(Box::new(self.meter.receipt()));
+                let options = &call.options;
+                let input = Input::AttemptEnded { place: &place, attempt, outcome, receipt, options };
                 reply = self.take(input).await.map_err(|Gone| EndHandler)?;
                 let completed = matches!(reply, Reply::Recorded { outcome: Ok(_), .. });
                 let ended = if completed { "completed" } else { "failed" };
@@ -318,6 +336,25 @@ impl LiveRun {
         Answer { outcome: Err(failure), now: self.run.facts().created_at }
     }
 
+    /// Where the next attempt runs: in the instance of the one before, unless something was granted
+    /// or taken away since.
+    fn step_runner(&mut self) -> Option<Box<dyn StepRunner>> {
+        let settings = self.engine.settings.of(&self.context.task);
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.settings = settings;
+            self.steps = None;
+        }
+        self.steps.take().or_else(|| {
+            let setup = StepSetup {
+                context: self.context.clone(),
+                limits: self.settings.limits.clone(),
+                grants: self.settings.grants.clone(),
+                meter: self.meter.clone(),
+            };
+            Some(self.guest.as_ref()?.steps(setup))
+        })
+    }
+
     /// One attempt, until it ends by itself, by its deadline or by the end of the host.
     async fn attempt(
         &mut self,
@@ -326,12 +363,9 @@ impl LiveRun {
         deadline: Timestamp,
     ) -> Result<AttemptOutcome, EndHandler> {
         let engine = self.engine.clone();
-        let mut steps = match (self.steps.take(), &self.guest) {
-            (Some(steps), _) => steps,
-            (None, Some(guest)) => guest.steps(StepSetup { context: self.context.clone() }),
-            (None, None) => return Err(EndHandler),
-        };
+        let mut steps = self.step_runner().ok_or(EndHandler)?;
         drop(self.step_tail.take());
+        self.meter.begin();
         let begun = engine.clock.now();
         let exit = {
             let mut running = std::pin::pin!(steps.run_step(&call.function, &call.input, attempt));

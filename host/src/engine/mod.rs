@@ -20,6 +20,7 @@ mod pauses;
 mod ready;
 mod repair;
 mod replay_logs;
+mod settings;
 mod start;
 mod stopping;
 mod timers;
@@ -39,7 +40,7 @@ use std::{
 };
 
 use stepbox_domain::{
-    ExecutionId, ExecutionStatus, Json, TaskName, Timestamp,
+    ExecutionId, ExecutionStatus, Json, Limits, TaskName, Timestamp,
     audit::{AuditAction, AuditEntry},
     bulk::{BulkId, BulkState},
     pause::PauseRuleId,
@@ -65,6 +66,7 @@ use self::{
     parking::Parking,
     pauses::Pauses,
     ready::Ready,
+    settings::Settings,
     stopping::{Phase, Stopping},
     timers::Timers,
     turns::Turns,
@@ -79,6 +81,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     pub policy: Policy,
+    /// What guests may take where nothing is set for their task.
+    pub limits: Limits,
+    /// What no task may be set above.
+    pub ceilings: Limits,
     /// Runs that hold an instance at the same time, parked ones counted.
     pub live_max: usize,
     /// Of these, how many may stand still.
@@ -98,6 +104,7 @@ pub(crate) struct Inner {
     clock: Clock,
     config: EngineConfig,
     modules: RwLock<Modules>,
+    settings: Settings,
     ready: Ready,
     timers: Timers,
     live: LiveRuns,
@@ -200,6 +207,7 @@ impl Engine {
         Engine(Arc::new(Inner {
             places: Arc::new(Semaphore::new(config.live_max)),
             parking: Parking::new(config.parked_max),
+            settings: Settings::new(&config.limits, &config.ceilings),
             store,
             loader,
             logs,

@@ -182,7 +182,8 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let deadline = live.lock().await.run().deadline();
 
     let calls = Box::new(Calls(live.clone()));
-    let setup = HandlerSetup { context };
+    let limits = live.lock().await.limits();
+    let setup = HandlerSetup { context, limits };
     let Some(guest) = guest else { return Rest::Again(TRY_AGAIN) };
     let exit = tokio::select! {
         biased;

@@ -18,6 +18,7 @@ mod host_calls;
 mod inspect;
 mod instance;
 mod limits;
+mod meter;
 mod modules;
 mod output;
 mod places;
@@ -35,7 +36,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    EventName, Failure, Json, RunId, StepName, TaskName, Timestamp,
+    EventName, Failure, Json, Limits, RunId, StepName, TaskName, Timestamp,
+    capability::Grants,
     decide::Until,
     step::{AttemptFailure, StepOptions},
 };
@@ -43,6 +45,7 @@ use stepbox_domain::{
 pub use compile::{COMPILE_COMMAND, compile_main};
 pub use config::{CompileLimits, Compiler, GuestLimits, PoolSizes, SandboxConfig};
 pub use inspect::{Inspected, InterfaceItem, NotAComponent, Rejected};
+pub use meter::Meter;
 pub use modules::{LoadError, Sandbox};
 
 /// A module that is ready to run: compiled, linked, checked.
@@ -113,11 +116,19 @@ pub struct GuestContext {
 /// For the handler instance.
 pub struct HandlerSetup {
     pub context: GuestContext,
+    pub limits: Arc<Limits>,
 }
 
 /// For the step instance.
+#[derive(Clone)]
 pub struct StepSetup {
     pub context: GuestContext,
+    pub limits: Arc<Limits>,
+    /// What its steps may reach.
+    pub grants: Arc<Grants>,
+    /// Where it is noted what they take. Whoever made the setup reads it, also after an attempt
+    /// that was dropped half-way.
+    pub meter: Arc<Meter>,
 }
 
 /// How the handler came to its end.

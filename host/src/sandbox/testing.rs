@@ -126,6 +126,15 @@ impl TestBed {
         self.sandbox.inspect(&guest.build()).await
     }
 
+    pub(super) fn step_setup(&self) -> StepSetup {
+        StepSetup {
+            context: self.context(),
+            limits: Arc::default(),
+            grants: Arc::default(),
+            meter: Arc::default(),
+        }
+    }
+
     pub(super) fn context(&self) -> GuestContext {
         GuestContext {
             execution_id: "order-7".to_owned(),
@@ -139,12 +148,12 @@ impl TestBed {
     }
 
     pub(super) async fn run(&self, guest: &Arc<dyn Guest>, calls: Box<dyn HostCalls>) -> GuestExit {
-        let setup = HandlerSetup { context: self.context() };
+        let setup = HandlerSetup { context: self.context(), limits: Arc::default() };
         guest.run(setup, &json("null"), calls).await
     }
 
     pub(super) fn steps(&self, guest: &Arc<dyn Guest>) -> Box<dyn StepRunner> {
-        guest.steps(StepSetup { context: self.context() })
+        guest.steps(self.step_setup())
     }
 }
 

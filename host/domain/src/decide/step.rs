@@ -2,7 +2,7 @@
 
 use super::{Decision, Reply};
 use crate::{
-    Failure, FailureKind, Run, Timestamp,
+    Failure, FailureKind, Receipt, Run, Timestamp,
     journal::{Record, StepStarted},
     leg::Place,
     pause::Hold,
@@ -61,7 +61,8 @@ impl Run {
             _ => {
                 crashes += 1;
                 let cause = Interruption::Crashed;
-                records.push(Record::AttemptInterrupted { step: place.index, attempt: last, cause, at: now });
+                let (step, receipt) = (place.index, None);
+                records.push(Record::AttemptInterrupted { step, attempt: last, cause, at: now, receipt });
             }
         }
         let died = |failure: Failure, mut records: Vec<Record>| {
@@ -155,6 +156,7 @@ impl Run {
         place: &Place,
         attempt: u32,
         outcome: AttemptOutcome,
+        receipt: Option<Box<Receipt>>,
         options: &StepOptions,
         now: Timestamp,
     ) -> Decision {
@@ -170,11 +172,12 @@ impl Run {
         match outcome {
             AttemptOutcome::Completed(result) => {
                 let reply = Reply::Recorded { outcome: Ok(result.clone()), at: now };
-                Decision::now(vec![Record::StepCompleted { step: index, attempt, result, at: now }], reply)
+                let record = Record::StepCompleted { step: index, attempt, result, at: now, receipt };
+                Decision::now(vec![record], reply)
             }
             AttemptOutcome::Interrupted => {
                 let cause = Interruption::Stopped;
-                let record = Record::AttemptInterrupted { step: index, attempt, cause, at: now };
+                let record = Record::AttemptInterrupted { step: index, attempt, cause, at: now, receipt };
                 Decision::now(vec![record], Reply::Leave)
             }
             AttemptOutcome::Failed(failure) => {
@@ -192,7 +195,8 @@ impl Run {
                         (None, Reply::Recorded { outcome: Err(failure.clone()), at: now })
                     }
                 };
-                let record = Record::AttemptFailed { step: index, attempt, failure, at: now, retry_at };
+                let record =
+                    Record::AttemptFailed { step: index, attempt, failure, at: now, retry_at, receipt };
                 Decision::now(vec![record], reply)
             }
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EventName, Failure, FailureKind, Json, RunId, StepKey, Timestamp,
+    EventName, Failure, FailureKind, Json, Receipt, RunId, StepKey, Timestamp,
     journal::StepStarted,
     lineage::PartHash,
     step::{Attempt, AttemptState, InputHash, Interruption, Overrides, StepKind, StepStatus},
@@ -160,6 +160,9 @@ pub(crate) fn wait_timed_out(key: &StepKey, event: &EventName) -> Failure {
     failure
 }
 
+/// As a record has it.
+type Bill<'a> = Option<&'a Box<Receipt>>;
+
 /// How records change it.
 impl Step {
     /// A call that has no outcome yet.
@@ -197,12 +200,12 @@ impl Step {
             *deadline = Some(anew);
         }
         let state = AttemptState::Running;
-        self.attempts.push(Attempt { number: attempt, started_at: at, ended_at: None, state });
+        self.attempts.push(Attempt { number: attempt, started_at: at, ended_at: None, state, receipt: None });
         self.state = StepState::Open;
     }
 
-    pub(super) fn complete(&mut self, attempt: u32, result: &Json, at: Timestamp) {
-        self.end_attempt(attempt, AttemptState::Completed, at);
+    pub(super) fn complete(&mut self, attempt: u32, result: &Json, receipt: Bill<'_>, at: Timestamp) {
+        self.end_attempt(attempt, AttemptState::Completed, receipt, at);
         self.end(StepState::Completed(result.clone()), at);
     }
 
@@ -211,17 +214,18 @@ impl Step {
         attempt: u32,
         failure: &Failure,
         retry_at: Option<Timestamp>,
+        receipt: Bill<'_>,
         at: Timestamp,
     ) {
-        self.end_attempt(attempt, AttemptState::Failed(failure.clone()), at);
+        self.end_attempt(attempt, AttemptState::Failed(failure.clone()), receipt, at);
         match retry_at {
             Some(retry_at) => self.state = StepState::RetryAt(retry_at),
             None => self.die(failure, at),
         }
     }
 
-    pub(super) fn interrupt(&mut self, attempt: u32, cause: Interruption, at: Timestamp) {
-        self.end_attempt(attempt, AttemptState::Interrupted(cause), at);
+    pub(super) fn interrupt(&mut self, attempt: u32, cause: Interruption, receipt: Bill<'_>, at: Timestamp) {
+        self.end_attempt(attempt, AttemptState::Interrupted(cause), receipt, at);
         // At once: nothing speaks against the next attempt.
         self.state = StepState::RetryAt(at);
     }
@@ -260,7 +264,7 @@ impl Step {
     pub(super) fn cut_off(&mut self, at: Timestamp) {
         let under_way = self.attempts.last().filter(|last| last.state == AttemptState::Running);
         if let Some(number) = under_way.map(|last| last.number) {
-            self.interrupt(number, Interruption::Mended, at);
+            self.interrupt(number, Interruption::Mended, None, at);
         }
     }
 
@@ -288,10 +292,11 @@ impl Step {
         self.replaced = Some(Box::new(old));
     }
 
-    fn end_attempt(&mut self, number: u32, state: AttemptState, at: Timestamp) {
+    fn end_attempt(&mut self, number: u32, state: AttemptState, receipt: Bill<'_>, at: Timestamp) {
         if let Some(attempt) = self.attempts.iter_mut().rev().find(|attempt| attempt.number == number) {
             attempt.state = state;
             attempt.ended_at = Some(at);
+            attempt.receipt = receipt.cloned();
         }
     }
 }

@@ -53,7 +53,8 @@ proptest! {
         for input in [
             Input::StepCalled { place: &place, function: "f", input: &hash, options: &StepOptions::default(), hold: None },
             Input::AttemptEnded {
-                place: &place, attempt: 1, outcome: AttemptOutcome::Completed(Json::null()), options: &StepOptions::default(),
+                place: &place, attempt: 1, outcome: AttemptOutcome::Completed(Json::null()), receipt: None,
+                options: &StepOptions::default(),
             },
             Input::Sleeps { place: &place, until: Until::After(1) },
             Input::WaitsForEvent { place: &place, event: &event_name(0), timeout_ms: None },

@@ -404,7 +404,7 @@ impl World {
                     return Err(LegEnd::Died);
                 }
                 let outcome = self.attempt(deadline);
-                let input = Input::AttemptEnded { place, attempt, outcome, options: &options };
+                let input = Input::AttemptEnded { place, attempt, outcome, receipt: None, options: &options };
                 reply = self.take(guest, input).ok_or(LegEnd::Died)?;
             }
             match reply {

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use stepbox_domain::{
-    Digest, EventName, FailureKind, Json, Manifest, StepName, Timestamp,
+    Digest, EventName, FailureKind, Json, Limits, Manifest, StepName, Timestamp,
     decide::Until,
     manifest::ManifestError,
     run::Policy,
@@ -54,6 +54,8 @@ impl Host {
         let store = Arc::new(Memory::new());
         let clock = Clock::manual(Timestamp::from_ms(NOW_MS));
         let config = EngineConfig {
+            limits: Limits::default(),
+            ceilings: Limits::ceilings(),
             policy: Policy::default(),
             live_max: 8,
             parked_max: 4,

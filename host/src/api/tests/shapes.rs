@@ -51,7 +51,12 @@ fn started(name: &str, seconds: i64) -> StepStarted {
 }
 
 fn ran(name: &str, seconds: i64, result: Value) -> Record {
-    Record::StepRan { start: started(name, seconds), result: value(result), completed_at: at(seconds + 1) }
+    Record::StepRan {
+        start: started(name, seconds),
+        result: value(result),
+        completed_at: at(seconds + 1),
+        receipt: None,
+    }
 }
 
 fn declined() -> Failure {
@@ -135,6 +140,7 @@ fn attempts_show_how_they_ended_and_what_cut_them_off() {
         failure: declined(),
         at: at(seconds),
         retry_at,
+        receipt: None,
     };
     let again = |attempt, seconds| Record::AttemptStarted {
         step: 0,
@@ -148,6 +154,7 @@ fn attempts_show_how_they_ended_and_what_cut_them_off() {
         attempt,
         cause: Interruption::Crashed,
         at: at(seconds),
+        receipt: None,
     };
     let mut records = vec![Record::StepStarted(started("charge", 1)), failed(1, 2, Some(at(4)))];
     assert_has(
@@ -261,7 +268,14 @@ fn what_was_kept_is_told_from_what_was_called() {
 fn a_step_that_was_mended_says_so() {
     let dead = [
         Record::StepStarted(started("charge", 1)),
-        Record::AttemptFailed { step: 0, attempt: 1, failure: declined(), at: at(2), retry_at: None },
+        Record::AttemptFailed {
+            step: 0,
+            attempt: 1,
+            failure: declined(),
+            at: at(2),
+            retry_at: None,
+            receipt: None,
+        },
         Record::RunFailed { failure: declined(), at: at(2) },
     ];
     let by = Some("ann".to_owned());

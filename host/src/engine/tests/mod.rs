@@ -33,14 +33,6 @@ fn retries(attempts_max: u32, delay_first_ms: u64) -> StepOptions {
     StepOptions { retry, ..StepOptions::default() }
 }
 
-/// When the last interruption was.
-fn at(records: &[Record]) -> Timestamp {
-    match records.last() {
-        Some(Record::AttemptInterrupted { at, .. }) => *at,
-        other => panic!("{other:?}"),
-    }
-}
-
 fn once() -> StepOptions {
     StepOptions::default()
 }
@@ -313,13 +305,11 @@ fn an_attempt_that_outlives_the_patience_is_interrupted_and_costs_no_retry() {
     for id in &ids {
         let run = host.until(id, |_| true).run;
         let (_, records) = host.block_on(store.journal(&run)).unwrap().unwrap();
-        let stopped = Record::AttemptInterrupted {
-            step: 0,
-            attempt: 1,
-            cause: Interruption::Stopped,
-            at: at(&records),
-        };
-        assert_eq!(records.last(), Some(&stopped), "a stop in good order is not taken for a crash");
+        let stopped = matches!(
+            records.last(),
+            Some(Record::AttemptInterrupted { step: 0, attempt: 1, cause: Interruption::Stopped, .. })
+        );
+        assert!(stopped, "a stop in good order is not taken for a crash: {records:?}");
     }
     host.crash();
     let host = Host::start(&store, &guest, config());

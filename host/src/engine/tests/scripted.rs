@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, Failure, FailureKind, Json, StepName, TaskName, Timestamp,
+    Digest, EventName, ExecutionId, Failure, FailureKind, Json, Limits, StepName, TaskName, Timestamp,
     audit::{AuditAction, AuditEntry},
     decide::Until,
     run::Policy,
@@ -182,6 +182,8 @@ pub struct Host {
 
 pub fn config() -> EngineConfig {
     EngineConfig {
+        limits: Limits::default(),
+        ceilings: Limits::ceilings(),
         policy: Policy { crashes_max: 3, ..Policy::default() },
         live_max: 8,
         parked_max: 4,

@@ -18,7 +18,7 @@ fn calls_a_step() -> WatGuest {
 async fn a_payload_goes_in_and_a_result_comes_out() {
     let bed = TestBed::new();
     let guest = bed.guest(WatGuest::default()).await;
-    let setup = HandlerSetup { context: bed.context() };
+    let setup = HandlerSetup { context: bed.context(), limits: Arc::default() };
     let exit = guest.run(setup, &json(r#"{"a":[1,"é"]}"#), nothing()).await;
     assert_eq!(result(exit), r#"{"a":[1,"é"]}"#);
 }

@@ -42,7 +42,12 @@ fn kept() -> Step {
         deadline: None,
     };
     let mut run = Run::new(facts, Policy::default());
-    run.apply(&Record::StepRan { start: started(Some(3)), result: json("[1]"), completed_at: at(4) });
+    run.apply(&Record::StepRan {
+        start: started(Some(3)),
+        result: json("[1]"),
+        completed_at: at(4),
+        receipt: None,
+    });
     Step { kept_from: Some(RunId::new(&id("a"), 0)), ..run.steps()[0].clone() }
 }
 
@@ -57,6 +62,7 @@ fn on_disk() -> Vec<(Record, &'static str)> {
                 start: started(None),
                 result: json(r#"{"z":1, "a":1e2}"#),
                 completed_at: at(4),
+                receipt: None,
             },
             r#"{"step_ran":{"key":"charge","function":"charge","input":"74234e98afe7498fb5daf1f36ac2d78a","at":1,"deadline":2,"result":{"z":1, "a":1e2},"completed_at":4}}"#,
         ),
@@ -65,7 +71,7 @@ fn on_disk() -> Vec<(Record, &'static str)> {
             r#"{"attempt_started":{"step":0,"attempt":2,"at":1,"deadline":2}}"#,
         ),
         (
-            Record::StepCompleted { step: 7, attempt: 2, result: json("\"é\""), at: at(1) },
+            Record::StepCompleted { step: 7, attempt: 2, result: json("\"é\""), at: at(1), receipt: None },
             r#"{"step_completed":{"step":7,"attempt":2,"result":"é","at":1}}"#,
         ),
         (
@@ -75,11 +81,18 @@ fn on_disk() -> Vec<(Record, &'static str)> {
                 failure: failure(),
                 at: at(1),
                 retry_at: Some(at(9)),
+                receipt: None,
             },
             r#"{"attempt_failed":{"step":0,"attempt":1,"failure":{"kind":"exhausted","message":"gave up","details":{"b":1.0},"step":"s#2","attempt":3},"at":1,"retry_at":9}}"#,
         ),
         (
-            Record::AttemptInterrupted { step: 0, attempt: 1, cause: Interruption::Crashed, at: at(1) },
+            Record::AttemptInterrupted {
+                step: 0,
+                attempt: 1,
+                cause: Interruption::Crashed,
+                at: at(1),
+                receipt: None,
+            },
             r#"{"attempt_interrupted":{"step":0,"attempt":1,"cause":"crashed","at":1}}"#,
         ),
         (

@@ -161,7 +161,7 @@ pub(super) fn step_ran(name: &str) -> Record {
         deadline: at(9_000),
         step_deadline: None,
     };
-    Record::StepRan { start, result: json(r#"{"ok":true}"#), completed_at: at(1_002) }
+    Record::StepRan { start, result: json(r#"{"ok":true}"#), completed_at: at(1_002), receipt: None }
 }
 
 pub(super) fn captured(text: &str) -> Record {

@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     engine::{Engine, clock::Clock, loader::StoredModules},
     logs::GuestLogs,
-    sandbox::{Compiler, Sandbox},
+    sandbox::{Compiler, NoSecrets, Sandbox},
     store::sqlite,
 };
 
@@ -26,7 +26,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (listener, address) = bind(&config.listen).await?;
     // Its sentence has its cause in it.
     let store = sqlite::open(&config.store()).await.map_err(anyhow::Error::msg)?;
-    let sandbox = Sandbox::new(config.sandbox(Compiler::Child { exe: this_program()? }))
+    let sandbox = Sandbox::new(config.sandbox(Compiler::Child { exe: this_program()? }), Arc::new(NoSecrets))
         .context("the sandbox cannot be set up")?;
     let loader = Arc::new(StoredModules { sandbox, store: store.clone() });
     let engine = Engine::new(store.clone(), loader, Arc::new(GuestLogs), Clock::system(), config.engine());

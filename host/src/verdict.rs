@@ -1,6 +1,6 @@
 //! What `stepbox inspect` says of a component: the verdict of an upload, without a host.
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     api::{ApiError, wire},
     engine::EngineError,
-    sandbox::{Compiler, Inspected, InterfaceItem, PoolSizes, Rejected, Sandbox, SandboxConfig},
+    sandbox::{Compiler, Inspected, InterfaceItem, NoSecrets, PoolSizes, Rejected, Sandbox, SandboxConfig},
 };
 
 /// Prints the verdict on `file`. The exit code is 1 for a component that is refused.
@@ -45,7 +45,7 @@ async fn inspect(component: &[u8]) -> anyhow::Result<Result<Inspected, Rejected>
     let exe = std::env::current_exe().context("the path of this program cannot be found out")?;
     let mut config = SandboxConfig::new(&scratch, Compiler::Child { exe });
     config.pool = PoolSizes { handlers_max: 2, steps_max: 2, ..config.pool };
-    let verdict = match Sandbox::new(config) {
+    let verdict = match Sandbox::new(config, Arc::new(NoSecrets)) {
         Ok(sandbox) => Ok(sandbox.inspect(component).await),
         Err(error) => Err(error),
     };

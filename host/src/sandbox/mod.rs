@@ -37,10 +37,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use stepbox_domain::{
     EventName, Failure, Json, Limits, RunId, StepName, TaskName, Timestamp,
-    capability::Grants,
+    capability::{Grants, SecretName},
     decide::Until,
     step::{AttemptFailure, StepOptions},
 };
+use zeroize::Zeroizing;
 
 pub use compile::{COMPILE_COMMAND, compile_main};
 pub use config::{CompileLimits, Compiler, GuestLimits, PoolSizes, SandboxConfig};
@@ -151,6 +152,21 @@ pub enum StepExit {
     Failed(AttemptFailure),
     /// The host could not give it an instance now; nothing was run.
     Unavailable(String),
+}
+
+/// Where the values of secrets come from, at the moment that a request leaves.
+pub trait Secrets: Send + Sync {
+    /// None: there is no such secret.
+    fn reveal(&self, name: &SecretName) -> Option<Zeroizing<String>>;
+}
+
+/// A host that keeps no secrets.
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn reveal(&self, _: &SecretName) -> Option<Zeroizing<String>> {
+        None
+    }
 }
 
 /// Where guests' output goes. Called from inside of a guest's run: must not block.

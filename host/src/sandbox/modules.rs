@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use wasmtime::component::Component;
 
 use super::{
-    Guest, Inspected, Rejected, SandboxConfig,
+    Guest, Inspected, Rejected, SandboxConfig, Secrets,
     cache::{Cache, NotLoaded},
     compile::{CompileError, CompileService},
     ending::Ending,
@@ -55,8 +55,8 @@ struct Prepared {
 }
 
 impl Sandbox {
-    pub fn new(config: SandboxConfig) -> anyhow::Result<Arc<Self>> {
-        let runtime = Runtime::new(&config).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    pub fn new(config: SandboxConfig, secrets: Arc<dyn Secrets>) -> anyhow::Result<Arc<Self>> {
+        let runtime = Runtime::new(&config, secrets).map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let cache = Cache::open(&config.cache_dir, &runtime.engine).with_context(|| {
             format!("the folder for machine code, {}, cannot be used", config.cache_dir.display())
         })?;

@@ -10,7 +10,7 @@ use wasmtime::{
 };
 
 use super::{
-    GuestLimits, PoolSizes, SandboxConfig, bindings,
+    GuestLimits, PoolSizes, SandboxConfig, Secrets, bindings,
     limits::MemoryBudget,
     places::{HandlerPlaces, StepPlaces},
     state::State,
@@ -31,6 +31,7 @@ const STACK_BYTES: usize = 2 << 20;
 pub(super) struct Runtime {
     pub engine: Engine,
     pub limits: Arc<GuestLimits>,
+    pub secrets: Arc<dyn Secrets>,
     /// For handler instances and `describe`.
     pub handler_linker: Linker<State>,
     pub step_linker: Linker<State>,
@@ -44,7 +45,7 @@ pub(super) struct Runtime {
 const DESCRIBES_MAX: u32 = 4;
 
 impl Runtime {
-    pub(super) fn new(config: &SandboxConfig) -> wasmtime::Result<Arc<Self>> {
+    pub(super) fn new(config: &SandboxConfig, secrets: Arc<dyn Secrets>) -> wasmtime::Result<Arc<Self>> {
         let engine = Engine::new(engine_config().allocation_strategy(pool(config))).context(
             "the sandbox cannot reserve the address space for its instances; a smaller pool may do",
         )?;
@@ -59,6 +60,7 @@ impl Runtime {
         let describes_memory = config.guest.memory_max_bytes.saturating_mul(DESCRIBES_MAX as usize);
         Ok(Arc::new(Runtime {
             engine,
+            secrets,
             limits: Arc::new(config.guest.clone()),
             handler_linker,
             step_linker,

@@ -109,7 +109,7 @@ impl TestBed {
             ..GuestLimits::default()
         };
         change(&mut config);
-        TestBed { sandbox: Sandbox::new(config).unwrap(), logs: Arc::default(), dir }
+        TestBed { sandbox: Sandbox::new(config, Arc::new(NoSecrets)).unwrap(), logs: Arc::default(), dir }
     }
 
     pub(super) async fn guest(&self, guest: WatGuest) -> Arc<dyn Guest> {

@@ -7,7 +7,7 @@
 //! | `admin_race` | that admins who race each other break nothing |
 //! | `engine` | what happens to a run: steps, retries, deadlines, waits, replays |
 //! | `crash` | what survives `kill -9`, and how the host stops |
-//! | `sandbox` | that no guest hurts its host or its neighbours |
+//! | `hostile` | that no guest, upload or client hurts the host or its neighbours |
 //! | `examples` | that the examples do what their pages say |
 //! | `tidy` | the architecture, read from the sources |
 //!
@@ -21,5 +21,5 @@ mod api;
 mod crash;
 mod engine;
 mod examples;
-mod sandbox;
+mod hostile;
 mod tidy;

@@ -10,7 +10,7 @@ use stepbox_domain::{Limit, Limits, limits::LimitSettings, run::Policy};
 
 use crate::{
     engine::EngineConfig,
-    sandbox::{Compiler, SandboxConfig},
+    sandbox::{CompileLimits, Compiler, SandboxConfig},
     store::sqlite::StoreConfig,
 };
 
@@ -35,6 +35,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub bodies: BodyLimits,
+
+    #[command(flatten)]
+    pub compiling: CompileBounds,
 
     /// Runs that hold an instance at the same time, parked ones counted; others queue. A Rust
     /// guest takes some 100 KiB for it
@@ -97,6 +100,27 @@ pub struct BodyLimits {
     /// A module, in bytes. Python guests have 19 MB, Rust guests some hundred kB
     #[arg(long, env = "STEPBOX_UPLOAD_MAX_BYTES", value_name = "BYTES", default_value_t = 32 << 20)]
     pub upload_max_bytes: usize,
+}
+
+/// What compiling one upload may take, in the process of its own that does it. Beyond it the upload
+/// is refused.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CompileBounds {
+    /// CPU time of compiling one module, in seconds. Python guests take some 12
+    #[arg(long, env = "STEPBOX_COMPILE_CPU_MAX_S", value_name = "SECONDS",
+        default_value_t = CompileLimits::default().cpu_max_s, value_parser = clap::value_parser!(u64).range(1..))]
+    pub compile_cpu_max_s: u64,
+
+    /// Time by the clock of compiling one module, in milliseconds
+    #[arg(long, env = "STEPBOX_COMPILE_WALL_MAX_MS", value_name = "MS",
+        default_value_t = CompileLimits::default().wall_max_ms, value_parser = clap::value_parser!(u64).range(1..))]
+    pub compile_wall_max_ms: u64,
+
+    /// Address space of compiling one module, in bytes. The largest honest guests stay below 1 GiB
+    #[arg(long, env = "STEPBOX_COMPILE_MEMORY_MAX_BYTES", value_name = "BYTES",
+        default_value_t = CompileLimits::default().memory_max_bytes,
+        value_parser = clap::value_parser!(u64).range(64 << 20..))]
+    pub compile_memory_max_bytes: u64,
 }
 
 /// What is logged, on stderr.
@@ -168,7 +192,11 @@ impl Config {
     /// The sandbox's own defaults, made wide enough for what is let in here.
     pub fn sandbox(&self, compiler: Compiler) -> SandboxConfig {
         let mut sandbox = SandboxConfig::new(self.data.join("machine-code"), compiler);
-        sandbox.compile.upload_max_bytes = self.bodies.upload_max_bytes;
+        let compile = &mut sandbox.compile;
+        compile.upload_max_bytes = self.bodies.upload_max_bytes;
+        compile.cpu_max_s = self.compiling.compile_cpu_max_s;
+        compile.wall_max_ms = self.compiling.compile_wall_max_ms;
+        compile.memory_max_bytes = self.compiling.compile_memory_max_bytes;
         let guest = &mut sandbox.guest;
         guest.value_max_bytes = guest.value_max_bytes.max(self.bodies.body_max_bytes);
         let pool = &mut sandbox.pool;

@@ -1,5 +1,0 @@
-//! No guest hurts its host or its neighbours; each limit is told in the failure.
-//!
-//! What uploads may be refused for is in `api::uploads`.
-
-mod hostile;

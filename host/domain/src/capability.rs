@@ -338,16 +338,32 @@ impl Missing {
     }
 }
 
+/// For a sentence: of long lists only the beginning.
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let http = self.http.iter().map(|rule| format!("http {rule}"));
         let secrets = self.secrets.iter().map(|want| {
-            let hosts: Vec<&str> = want.hosts.iter().map(HostPattern::as_str).collect();
-            format!("secret {} for {}", want.name, hosts.join(","))
+            let hosts = want.hosts.iter().map(|host| host.as_str().to_owned());
+            format!("secret {} for {}", want.name, listed(hosts, ","))
         });
         let env = self.env.iter().map(|name| format!("env {name}"));
-        f.write_str(&http.chain(secrets).chain(env).collect::<Vec<_>>().join("; "))
+        f.write_str(&listed(http.chain(secrets).chain(env), "; "))
     }
+}
+
+fn listed(items: impl Iterator<Item = String>, between: &str) -> String {
+    const SHOWN_MAX: usize = 10;
+    let (mut shown, mut more) = (Vec::new(), 0);
+    for item in items {
+        match shown.len() < SHOWN_MAX {
+            true => shown.push(item),
+            false => more += 1,
+        }
+    }
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(between)
 }
 
 impl Grants {

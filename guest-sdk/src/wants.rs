@@ -24,7 +24,8 @@ inventory::collect!(WantsDef);
 
 /// `capabilities` of the manifest. In an order of its own: that of the linker is anybody's guess.
 pub(crate) fn capabilities<'a>(all: impl IntoIterator<Item = &'a WantsDef>) -> Value {
-    let (mut http, mut env) = (BTreeSet::new(), BTreeSet::new());
+    let mut http: BTreeSet<&HttpWant> = BTreeSet::new();
+    let mut env: BTreeSet<&str> = BTreeSet::new();
     let mut secrets: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for wants in all {
         http.extend(wants.http);

@@ -33,7 +33,7 @@ async fn add(store: &Arc<dyn Store>, component: &[u8], waits: bool) -> VersionVi
 fn settings(host: &str, steps_max: u64) -> SettingsView {
     let grants = format!(
         r#"{{"http":[{{"host":"{host}","methods":["GET"]}}],"addresses":["10.0.0.0/8"],
-            "secrets":{{"KEY":["{host}"]}},"env":{{"REGION":"it's \\"eu\\"\\n"}}}}"#
+            "secrets":{{"KEY":["{host}"]}},"env":{{"REGION":"it's \"eu\"\n"}}}}"#
     );
     SettingsView {
         grants: serde_json::from_str(&grants).unwrap(),

@@ -11,8 +11,9 @@
 //! | `examples` | that the examples do what their pages say |
 //! | `tidy` | the architecture, read from the sources |
 //!
-//! `harness` starts servers and speaks to them; `guests` is the package of the test guests.
+//! `checker` reads the database that a campaign leaves behind; `harness` starts servers and speaks to them; `guests` is the package of the test guests.
 
+mod checker;
 mod harness;
 
 mod admin;

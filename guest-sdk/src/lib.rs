@@ -14,6 +14,7 @@ mod step;
 mod task;
 mod time;
 mod wait;
+mod wants;
 
 mod manifest;
 mod module;
@@ -34,7 +35,7 @@ pub mod testing;
 #[path = "macro_support.rs"]
 pub mod __macro;
 
-pub use stepbox_guest_macros::{step, task};
+pub use stepbox_guest_macros::{step, task, wants};
 
 pub use capture::capture;
 pub use context::{TaskContext, attempt, context};

@@ -9,6 +9,7 @@ use crate::{Failure, FailureKind, StepError, TaskError};
 
 pub use crate::step::StepDef;
 pub use crate::task::{NoPayload, TaskDef};
+pub use crate::wants::{HttpWant, WantsDef};
 pub use inventory;
 pub use serde;
 

@@ -4,20 +4,25 @@ use serde_json::{Map, Value, json};
 
 use crate::step::StepDef;
 use crate::task::TaskDef;
+use crate::wants::{WantsDef, capabilities};
 use crate::{Retry, TimeoutScope};
 
 /// The version in the package line of `wit/task.wit`.
 const CONTRACT: &str = "0.1.0";
 
-/// The manifest of the module that has this task and these steps.
-pub(crate) fn manifest<'a>(task: &TaskDef, steps: impl IntoIterator<Item = &'a StepDef>) -> Value {
+/// The manifest of the module that has this task and these steps, and wants this.
+pub(crate) fn manifest<'a>(
+    task: &TaskDef,
+    steps: impl IntoIterator<Item = &'a StepDef>,
+    wants: impl IntoIterator<Item = &'a WantsDef>,
+) -> Value {
     let mut described = json!({
         "stepbox": CONTRACT,
         "sdk": concat!("stepbox-guest ", env!("CARGO_PKG_VERSION")),
         "task": task_entry(task),
         "steps": steps.into_iter().map(step_entry).collect::<Vec<_>>(),
         "onFailure": false,
-        "capabilities": {},
+        "capabilities": capabilities(wants),
         "schedules": [],
     });
     if !task.description.is_empty() {

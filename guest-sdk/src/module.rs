@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::manifest::manifest;
 use crate::step::StepDef;
 use crate::task::TaskDef;
+use crate::wants::WantsDef;
 #[cfg(any(target_family = "wasm", test))]
 use crate::{Failure, StepError};
 
@@ -16,7 +17,7 @@ use crate::{Failure, StepError};
 /// Panics where the module has no task or more than one: a component cannot be made from it, and
 /// the upload is refused with this message.
 pub(crate) fn describe() -> Value {
-    manifest(the_task(), steps())
+    manifest(the_task(), steps(), inventory::iter::<WantsDef>)
 }
 
 #[cfg(any(target_family = "wasm", test))]

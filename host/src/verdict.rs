@@ -3,6 +3,7 @@
 use std::{io::Write as _, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
+use stepbox_domain::capability::{HostPattern, Wants};
 use uuid::Uuid;
 
 use crate::{
@@ -80,6 +81,13 @@ fn summary(inspected: &Inspected) -> String {
         let attempts = step.options.retry.attempts_max;
         text += &format!("step         {} (attempts: {attempts})\n", step.function);
     }
+    let Wants { http, secrets, env } = &manifest.wants;
+    text.extend(http.iter().map(|rule| format!("wants        {rule}\n")));
+    for want in secrets {
+        let hosts: Vec<&str> = want.hosts.iter().map(HostPattern::as_str).collect();
+        text += &format!("wants        secret {} for {}\n", want.name, hosts.join(", "));
+    }
+    text.extend(env.iter().map(|name| format!("wants        env {name}\n")));
     let mut list = |what: &str, items: &[InterfaceItem]| {
         for item in items {
             text += &format!("{what:<12} {}", item.name);
@@ -92,4 +100,51 @@ fn summary(inspected: &Inspected) -> String {
     list("imports", imports);
     list("exports", exports);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use stepbox_domain::{Digest, Json, Manifest};
+
+    use super::*;
+
+    fn inspected(capabilities: Value) -> Inspected {
+        let manifest = json!({ "stepbox": "0.1.0", "capabilities": capabilities });
+        Inspected {
+            digest: Digest::of(b"component"),
+            size_bytes: 9,
+            compiled_in_ms: 7,
+            manifest: Manifest::parse(&manifest.to_string()).unwrap(),
+            manifest_text: Json::from(manifest),
+            imports: Vec::new(),
+            exports: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_is_said_line_by_line_and_as_json() {
+        let inspected = inspected(json!({
+            "http": [{ "host": "api.a.com", "methods": ["GET"] }, { "scheme": "http", "host": "*.b.com", "port": 81 }],
+            "secrets": [{ "name": "KEY", "hosts": ["api.a.com", "c.com"] }],
+            "env": ["REGION"],
+        }));
+        let summary = summary(&inspected);
+        let wants: Vec<&str> =
+            summary.lines().filter_map(|line| line.strip_prefix("wants        ")).collect();
+        let expected =
+            ["GET https://api.a.com", "http://*.b.com:81", "secret KEY for api.a.com, c.com", "env REGION"];
+        assert_eq!(wants, expected);
+        let json = serde_json::to_value(wire::Inspection::from(inspected)).unwrap();
+        assert_eq!(
+            json["wanted"]["http"][0],
+            json!({ "scheme": "https", "host": "api.a.com", "port": 443, "methods": ["GET"] })
+        );
+        assert_eq!(json["wanted"]["env"], json!(["REGION"]));
+    }
+
+    #[test]
+    fn one_that_wants_nothing_says_nothing_of_it() {
+        assert!(!summary(&inspected(json!({}))).contains("wants"));
+    }
 }

@@ -102,7 +102,7 @@ create index events_pending on events (execution_key, seq) where consumed_by is 
 -- The registered tasks. A row outlives its module, so that no version number is given twice.
 create table modules (
     task_name      text    primary key not null,
-    -- Null: removed.
+    -- Null: removed, or none of its versions has been granted what it wants.
     active_version integer,
     versions_given integer not null
 ) strict;
@@ -114,8 +114,19 @@ create table module_versions (
     size_bytes     integer not null,
     compiled_in_ms integer not null,
     created_ms     integer not null,
+    -- 1: becomes active by itself when it is granted what it wants; 0 again once it, or a newer one,
+    -- has been active.
+    waiting        integer not null check (waiting in (0, 1)),
     manifest       text    not null,
     primary key (task_name, version)
+) strict;
+
+-- What an admin has set for a task, as JSON. May be there before any module of the task is; goes
+-- with its module.
+create table task_settings (
+    task_name text primary key not null,
+    grants    text not null,
+    limits    text not null
 ) strict;
 
 -- The bytes, once for all versions that have them.

@@ -7,6 +7,7 @@ mod bulk_course;
 mod cancels;
 mod clocks;
 mod detail;
+mod grants;
 mod holds;
 mod pauses;
 mod prefixes;

@@ -1,18 +1,20 @@
-//! Looks for anything that must not be, in what the host tells, in its database, and in what the
-//! world saw of it.
+//! Looks for anything that must not be in what the host tells, beside what the checker finds in its
+//! database (`tests/checker`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    found::{ExecutionRow, RunRow, Tables, Told},
-    journal::{AttemptState, Journal, Kind as StepKind, State, Step},
+    found::Told,
     play::{Cancelled, Deed, Kind},
 };
-use crate::harness::{server::Effect, *};
-
-/// Until a step that began just before the end of its run must have done so: what the world sees of
-/// a run that is over is cut off, not recorded.
-const CUT_OFF_MS: i64 = 3_000;
+use crate::{
+    checker::{
+        self, Promises, Report,
+        journal::{Journal, State},
+        rows::{ExecutionRow, Tables},
+    },
+    harness::{server::Effect, *},
+};
 
 /// Who stops a bulk repair of which too much fails again.
 const THE_HOST: &str = "stepbox";
@@ -20,11 +22,7 @@ const THE_HOST: &str = "stepbox";
 /// Everything that is wrong, and how much was looked at.
 #[derive(Default)]
 pub struct Findings {
-    pub wrong: Vec<String>,
-    pub runs: usize,
-    pub records: usize,
-    pub steps: usize,
-    pub kept: usize,
+    pub rows: Report,
     pub resolved: usize,
     pub repairs_in_runs: usize,
     pub runs_after_the_first: usize,
@@ -47,33 +45,23 @@ pub struct Evidence {
 
 impl Evidence {
     pub fn check(&self) -> Findings {
-        let mut found = Findings::default();
-        let mut effects: HashMap<&str, Vec<&Effect>> = HashMap::new();
-        for effect in &self.effects {
-            effects.entry(&effect.run).or_default().push(effect);
-        }
-        let mut consumed = HashMap::new();
+        let promises = Promises { executions: self.told.keys().cloned().collect(), ..Promises::default() };
+        let (rows, mut journals) = checker::check(&self.tables, &self.effects, &promises);
+        let mut found = Findings { rows, ..Findings::default() };
         let mut done: HashMap<String, u32> = HashMap::new();
         for execution in &self.tables.executions {
             let Some(told) = self.told.get(&execution.id) else {
-                found.wrong.push(format!("{} is there, and nobody started it", execution.id));
+                found.rows.wrong.push(format!("{} is there, and nobody started it", execution.id));
                 continue;
             };
             found.current_run(execution, told);
             for run in &execution.runs {
                 let id = format!("{}:run:{}", execution.id, run.index);
-                let effects = effects.remove(id.as_str()).unwrap_or_default();
-                let Some(journal) = found.journal(&id, run) else { continue };
-                found.effects(&id, &journal, &effects);
+                let Some(journal) = journals.remove(&id) else { continue };
                 let at = usize::try_from(run.index).expect("an index");
                 if let (Some(steps), Some(run)) = (told.steps.get(at), told.runs.get(at)) {
                     found.detail(&id, &journal, steps);
                     found.result(&id, &journal, &run["payload"]);
-                }
-                for event in journal.events {
-                    if consumed.insert(event, run.key).is_some() {
-                        found.wrong.push(format!("{id}: event {event} was consumed twice (invariant 5)"));
-                    }
                 }
                 for repair in journal.repairs {
                     found.repairs_in_runs += 1;
@@ -84,15 +72,6 @@ impl Evidence {
             for run in told.runs.iter().skip(1) {
                 found.runs_after_the_first += 1;
                 *done.entry(run["triggeredBy"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
-            }
-        }
-        for run in effects.keys() {
-            found.wrong.push(format!("{run}: steps of a run that is not there"));
-        }
-        for event in &self.tables.events {
-            if event.consumed_by != consumed.get(&event.number).copied() {
-                let (by, journal) = (event.consumed_by, consumed.get(&event.number));
-                found.wrong.push(format!("event {}: consumed by {by:?}, says {journal:?}", event.number));
             }
         }
         for rule in &self.rules {
@@ -112,26 +91,14 @@ fn is_about_more(kind: Kind) -> bool {
 
 impl Findings {
     fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
-        if !holds {
-            self.wrong.push(what());
-        }
+        self.rows.expect(holds, what);
     }
 
-    /// Run indices have no gaps, the newest run is the current one and the only one that counts.
-    fn current_run(&mut self, execution: &ExecutionRow, told: &Told) {
-        let ExecutionRow { id, status, run_key, runs } = execution;
-        let indices: Vec<i64> = runs.iter().map(|run| run.index).collect();
-        let expected: Vec<i64> = (0..).take(runs.len()).collect();
-        self.expect(indices == expected, || format!("{id}: its runs are {indices:?}"));
-        let Some(last) = runs.last() else {
-            self.wrong.push(format!("{id} has no run"));
-            return;
-        };
-        self.expect(last.key == *run_key, || format!("{id}: the current run is not the newest"));
-        self.expect(last.status == *status, || format!("{id} is {status}, and its run {}", last.status));
+    /// All is over, and told as it is.
+    fn current_run(&mut self, ExecutionRow { id, status, runs, .. }: &ExecutionRow, told: &Told) {
         for run in runs {
-            let over = matches!(run.status.as_str(), "completed" | "failed" | "cancelled");
-            self.expect(over, || format!("{id}: run {} is {} and should be over", run.index, run.status));
+            let (index, status) = (run.index, &run.status);
+            self.expect(run.is_over(), || format!("{id}: run {index} is {status} and should be over"));
         }
         let (mine, theirs): (Vec<_>, Vec<_>) = (
             runs.iter().map(|run| run.status.as_str()).collect(),
@@ -147,82 +114,6 @@ impl Findings {
         }
     }
 
-    /// Invariants 3 and 4: numbers without gaps, what one writer can have written, nothing after
-    /// the end.
-    fn journal(&mut self, id: &str, run: &RunRow) -> Option<Journal> {
-        self.runs += 1;
-        self.records += run.bodies.len();
-        let expected: Vec<i64> = (0..).take(run.numbers.len()).collect();
-        self.expect(run.numbers == expected, || format!("{id}: records {:?} (invariant 3)", run.numbers));
-        match Journal::read(&run.bodies) {
-            Ok(journal) => {
-                self.expect(journal.status() == run.status, || {
-                    format!("{id} is {}, and its journal {}", run.status, journal.status())
-                });
-                Some(journal)
-            }
-            Err(why) => {
-                self.wrong.push(format!("{id}: {why}; the journal:\n    {}", run.bodies.join("\n    ")));
-                None
-            }
-        }
-    }
-
-    /// Invariant 2: what has a result did not begin again, and has the result of the attempt that
-    /// began last; what was kept did not begin at all.
-    fn effects(&mut self, id: &str, journal: &Journal, effects: &[&Effect]) {
-        for pair in effects.windows(2).filter(|pair| pair[0].tag == pair[1].tag) {
-            self.expect(pair[0].attempt <= pair[1].attempt, || {
-                format!("{id}: {} began again after a later attempt: {effects:#?}", pair[0].tag)
-            });
-        }
-        if let (Some(end), Some(last)) = (&journal.end, effects.iter().map(|effect| effect.at_ms).max()) {
-            self.expect(last <= end.at + CUT_OFF_MS, || {
-                format!("{id}: a step began {} ms after the run's end: {effects:#?}", last - end.at)
-            });
-        }
-        let mut by_tag: BTreeMap<String, Vec<&Effect>> = BTreeMap::new();
-        for effect in effects {
-            by_tag.entry(effect.tag.clone()).or_default().push(effect);
-        }
-        for step in journal.all().filter(|step| step.kind == StepKind::Step) {
-            self.steps += 1;
-            let began = by_tag.remove(&step.key).unwrap_or_default();
-            if step.kept {
-                self.kept += 1;
-                self.expect(began.is_empty(), || {
-                    format!("{id}: {} was kept, and began: {began:#?} (invariant 2)", step.key)
-                });
-                continue;
-            }
-            self.attempts(id, step, &began);
-        }
-        // A step whose start was not on disk yet may have begun: just one, at which the run ended.
-        let unrecorded: HashSet<&String> = by_tag.keys().collect();
-        self.expect(unrecorded.len() <= 1, || format!("{id}: no record of {unrecorded:?}"));
-    }
-
-    fn attempts(&mut self, id: &str, step: &Step, began: &[&Effect]) {
-        let key = &step.key;
-        for attempt in &step.attempts {
-            let told = matches!(attempt.state, AttemptState::Completed | AttemptState::Failed);
-            let seen = began.iter().any(|effect| u64::from(effect.attempt) == attempt.number);
-            self.expect(seen || !told, || format!("{id}: {key} never began attempt {}", attempt.number));
-        }
-        let (Some(ended_at), Some(last)) = (step.ended_at, began.last()) else { return };
-        let attempt = step.attempts.last().map_or(0, |attempt| attempt.number);
-        self.expect(last.at_ms <= ended_at && u64::from(last.attempt) <= attempt, || {
-            format!("{id}: {key} was over at {ended_at}, and began again (invariant 2): {began:#?}")
-        });
-        if let (State::Completed(result), false) = (&step.state, step.resolved) {
-            self.expect(result["nonce"] == last.nonce.as_str(), || {
-                format!(
-                    "{id}: {key} has {result}, which is not of the last attempt (invariant 2): {began:#?}"
-                )
-            });
-        }
-    }
-
     /// What the host tells of the run's steps is what its journal says.
     fn detail(&mut self, id: &str, journal: &Journal, told: &Value) {
         let told: BTreeMap<&str, &Value> = told
@@ -235,7 +126,7 @@ impl Findings {
         self.expect(told.len() == mine, || format!("{id}: {mine} steps, and told are {}", told.len()));
         for step in journal.all() {
             let Some(told) = told.get(step.key.as_str()) else {
-                self.wrong.push(format!("{id}: nothing is told of {}", step.key));
+                self.rows.wrong.push(format!("{id}: nothing is told of {}", step.key));
                 continue;
             };
             let (state, result) = match &step.state {

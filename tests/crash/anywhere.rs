@@ -1,7 +1,7 @@
 //! The process is killed again and again at random moments under load; then everything that was
 //! acknowledged is looked for.
 //!
-//! `STEPBOX_CRASH_KILLS` says how often (50 without it), `STEPBOX_CRASH_SEED` with which dice.
+//! `STEPBOX_CRASH_KILLS` says how often (100 without it), `STEPBOX_CRASH_SEED` with which dice.
 
 use std::{
     collections::HashMap,
@@ -12,14 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{
-    campaign::{Dice, seed, setting, tell},
-    server::Effect,
-    *,
+use crate::{
+    checker::{Promises, check_after},
+    harness::{
+        campaign::{Dice, seed, setting, tell},
+        server::Effect,
+        *,
+    },
 };
 
 /// Clients that each start one execution after the other.
 const CLIENTS: usize = 6;
+/// Kills in a run of the tests.
+const KILLS: u64 = 100;
 /// How long a client tries to get one answer, over as many kills as come.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -70,7 +75,7 @@ const EVENTS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_often_it_is_killed() {
-    let kills = setting("STEPBOX_CRASH_KILLS").unwrap_or(50);
+    let kills = setting("STEPBOX_CRASH_KILLS").unwrap_or(KILLS);
     let seed = seed("STEPBOX_CRASH_SEED");
     tell(&format!("crash campaign: {kills} kills, STEPBOX_CRASH_SEED={seed}"));
     let mut dice = Dice::new(seed, 0);
@@ -130,6 +135,22 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
         counts.requests_lost.load(Relaxed),
         begun.elapsed(),
     ));
+    check_after("crash campaign", &mut server, &promises(&all)).await;
+}
+
+/// What the clients have been told.
+fn promises(all: &[Known]) -> Promises {
+    let events = all.iter().flat_map(|known| {
+        let acknowledged = known.events.iter().filter(|sent| sent.acknowledged);
+        acknowledged.map(|sent| {
+            (known.id.clone(), "go".to_owned(), json!({ "token": sent.token, "last": sent.last }))
+        })
+    });
+    Promises {
+        executions: all.iter().map(|known| known.id.clone()).collect(),
+        events: events.collect(),
+        clock_was_set: false,
+    }
 }
 
 /// Starts executions and sends them their events, until it is told to stop; finishes the last.

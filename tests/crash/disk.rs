@@ -4,10 +4,13 @@
 use sqlx::Executor as _;
 
 use super::{
-    load::{Load, check_all_there},
+    load::{Load, check_all_there, promises},
     trouble::elsewhere,
 };
-use crate::harness::{server::Setup, *};
+use crate::{
+    checker::check_after,
+    harness::{server::Setup, *},
+};
 
 const ROOM_BYTES: u64 = 64 << 20;
 
@@ -52,10 +55,12 @@ async fn a_full_disk_is_told_and_when_there_is_room_again_all_goes_on_by_itself(
     server.disk().make_room();
     until("it is ready again", ready, |answer| answer.status == 200).await;
     load.until_more(4).await;
-    check_all_there(&load.end().await, &server, || server.effects()).await;
+    let acknowledged = load.end().await;
+    check_all_there(&acknowledged, &server, || server.effects()).await;
     server.upload("more", guests::scenario_marked("abc")).await.expect(201);
     let _ = server.event("waits", "go", &json!(2)).await;
     server.result("waits").await;
+    check_after("full disk", &mut server, &promises(&acknowledged)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +87,9 @@ async fn killed_on_a_full_disk_it_starts_again_or_says_why_not_and_loses_nothing
 
     server.restart();
     load.until_more(4).await;
-    check_all_there(&load.end().await, &server, || server.effects()).await;
+    let acknowledged = load.end().await;
+    check_all_there(&acknowledged, &server, || server.effects()).await;
+    check_after("full disk, killed", &mut server, &promises(&acknowledged)).await;
 }
 
 /// Only at the start: while a host has its files open, the kernel does not let the file system

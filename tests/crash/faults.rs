@@ -8,8 +8,8 @@ use std::{
 
 use stepbox::fault::Fault;
 
-use super::load::{Load, check_all_there};
-use crate::harness::*;
+use super::load::{Load, check_all_there, promises};
+use crate::{checker::check_after, harness::*};
 
 /// What brings the process to the place, beside the load.
 enum By {
@@ -67,12 +67,14 @@ async fn nothing_is_lost_wherever_the_process_ends() {
         finish(&server, &by, fault).await;
     }
 
-    check_all_there(&load.end().await, &server, || server.effects()).await;
+    let acknowledged = load.end().await;
+    check_all_there(&acknowledged, &server, || server.effects()).await;
     let stats = server.stats().await;
     assert_eq!((&stats["scheduled"], &stats["running"]), (&json!(0), &json!(0)), "{stats}");
     let mut verify = Command::new(env!("CARGO_BIN_EXE_stepbox"));
     let verify = verify.args(["audit", "verify", "--data"]).arg(server.data()).output().unwrap();
     assert!(verify.status.success(), "{verify:?}");
+    check_after("fault points", &mut server, &promises(&acknowledged)).await;
 }
 
 /// At each round trip to the database of the first start that there is.

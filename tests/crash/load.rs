@@ -13,10 +13,13 @@ use std::{
 use reqwest::RequestBuilder;
 use tokio::task::JoinHandle;
 
-use crate::harness::{
-    client::{encoded, execution_path},
-    server::Effect,
-    *,
+use crate::{
+    checker::Promises,
+    harness::{
+        client::{encoded, execution_path},
+        server::Effect,
+        *,
+    },
 };
 
 /// How long a client tries to get one answer.
@@ -128,6 +131,16 @@ fn event_path(id: &str) -> String {
 
 fn event_of(id: &str) -> Value {
     json!({ "of": id })
+}
+
+/// What the host has promised by acknowledging it.
+pub fn promises(acknowledged: &Acknowledged) -> Promises {
+    let told = acknowledged.iter().filter(|(_, told)| **told);
+    Promises {
+        executions: acknowledged.keys().cloned().collect(),
+        events: told.map(|(id, _)| (id.clone(), "go".to_owned(), event_of(id))).collect(),
+        clock_was_set: false,
+    }
 }
 
 /// Everything in `acknowledged` is there and comes to its end, with the outcomes of the attempts

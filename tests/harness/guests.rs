@@ -62,6 +62,12 @@ pub fn scenario_marked(mark: &str) -> Vec<u8> {
     marked(scenario(), mark)
 }
 
+/// The guest that wants to reach something, as the version with that mark. See
+/// `tests/guests/examples/wanting.rs`.
+pub fn wanting_marked(mark: &str) -> Vec<u8> {
+    marked(read(built().join("examples/wanting.wasm")), mark)
+}
+
 /// The guest below the SDK. See `tests/guests/examples/raw.rs`.
 pub fn raw() -> Vec<u8> {
     read(built().join("examples/raw.wasm"))

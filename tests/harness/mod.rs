@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod campaign;
 pub mod client;
+pub mod clock;
 pub mod disk;
 pub mod guests;
 pub mod script;

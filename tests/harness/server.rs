@@ -17,7 +17,7 @@ use stepbox::fault::Fault;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::{Client, disk::SmallDisk, guests, until};
+use super::{Client, clock::OwnClock, disk::SmallDisk, guests, until};
 
 /// Until the process says that it listens, or is gone. A debug build on a busy machine is slow.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -52,6 +52,7 @@ struct Logs {
 pub struct Setup {
     arguments: Vec<String>,
     fault: Option<String>,
+    clock: Option<OwnClock>,
 }
 
 /// A line that the server wrote to stderr.
@@ -90,6 +91,12 @@ impl Setup {
         self
     }
 
+    /// Gives the process a wall clock of its own, which the test can set.
+    pub fn with_clock(mut self, clock: OwnClock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
     /// A server with the tasks `scenario` and `raw`.
     pub async fn start(self) -> Server {
         let folder = new_folder();
@@ -124,6 +131,7 @@ impl Setup {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(&self.arguments);
         command.args(["--log", "info", "--log-format", "json"]).stdin(Stdio::null());
         command.envs(self.fault.iter().map(|fault| ("STEPBOX_FAULT", fault)));
+        command.envs(self.clock.iter().flat_map(OwnClock::environment));
         // SAFETY: one system call between fork and exec, nothing is allocated. The server must
         // not outlive a test binary that was killed itself.
         unsafe {

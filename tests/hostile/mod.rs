@@ -16,6 +16,7 @@ mod attack;
 mod clients;
 mod component;
 mod guests;
+mod output;
 mod uploads;
 
 use self::arena::Arena;

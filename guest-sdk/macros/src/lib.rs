@@ -6,6 +6,7 @@ mod options;
 mod signature;
 mod step;
 mod task;
+mod wants;
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as TokenStream2;
@@ -56,6 +57,22 @@ pub fn step(attribute: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     or_the_function_and_why_not(task::expand, attribute.into(), item.into()).into()
+}
+
+/// Says what the module wants to reach. Nothing is granted by that: an admin grants it, and until then
+/// the module waits.
+///
+/// | | |
+/// |---|---|
+/// | `http "GET,POST https://api.example.com"` | requests with these methods (any, without) to this scheme, host and port; `*.example.com` is every name below that one |
+/// | `secret "STRIPE_KEY" for "api.stripe.com"` | a secret, and to whom it is sent; several hosts stand in brackets: `["a.com", "b.com"]` |
+/// | `env "REGION"` | a variable in the environment of the steps |
+///
+/// Stands at the top level of any file of the module, as often as is good for reading; what is said
+/// twice counts once.
+#[proc_macro]
+pub fn wants(input: TokenStream) -> TokenStream {
+    wants::expand(input.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// What `expand` makes of a function. Where that fails, the function stays as it is beside the

@@ -40,6 +40,8 @@ pub enum AuditAction {
     UploadModule,
     ActivateVersion,
     RemoveModule,
+    SetGrants,
+    SetLimits,
     StartBulk,
     CancelBulk,
     /// By the host itself: too much failed again.
@@ -47,7 +49,7 @@ pub enum AuditAction {
 }
 
 impl AuditAction {
-    pub const ALL: [AuditAction; 13] = [
+    pub const ALL: [AuditAction; 15] = [
         Self::RetryStep,
         Self::ResolveStep,
         Self::Restart,
@@ -58,6 +60,8 @@ impl AuditAction {
         Self::UploadModule,
         Self::ActivateVersion,
         Self::RemoveModule,
+        Self::SetGrants,
+        Self::SetLimits,
         Self::StartBulk,
         Self::CancelBulk,
         Self::StopBulk,
@@ -76,6 +80,8 @@ impl AuditAction {
             Self::UploadModule => "upload_module",
             Self::ActivateVersion => "activate_version",
             Self::RemoveModule => "remove_module",
+            Self::SetGrants => "set_grants",
+            Self::SetLimits => "set_limits",
             Self::StartBulk => "start_bulk",
             Self::CancelBulk => "cancel_bulk",
             Self::StopBulk => "stop_bulk",

@@ -8,6 +8,13 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+/// So many entries has each list of wants or grants at most: they are looked through at each
+/// request, and shown whole.
+pub const LIST_MAX: usize = 100;
+pub const METHODS_MAX: usize = 20;
+/// A variable's value.
+pub const ENV_VALUE_MAX_BYTES: usize = 4_096;
+
 /// What a module wants: `capabilities` in its manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -251,6 +258,14 @@ impl HostPattern {
     }
 }
 
+/// Why grants cannot be kept. `field` is a JSON pointer into them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}`: {reason}")]
+pub struct GrantsError {
+    pub field: String,
+    pub reason: String,
+}
+
 /// Addresses by their first bits: `10.0.0.0/8`, `fd00::/8`, or one by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -323,19 +338,75 @@ impl Missing {
     }
 }
 
+/// For a sentence: of long lists only the beginning.
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let http = self.http.iter().map(|rule| format!("http {rule}"));
         let secrets = self.secrets.iter().map(|want| {
-            let hosts: Vec<&str> = want.hosts.iter().map(HostPattern::as_str).collect();
-            format!("secret {} for {}", want.name, hosts.join(","))
+            let hosts = want.hosts.iter().map(|host| host.as_str().to_owned());
+            format!("secret {} for {}", want.name, listed(hosts, ","))
         });
         let env = self.env.iter().map(|name| format!("env {name}"));
-        f.write_str(&http.chain(secrets).chain(env).collect::<Vec<_>>().join("; "))
+        f.write_str(&listed(http.chain(secrets).chain(env), "; "))
     }
 }
 
+fn listed(items: impl Iterator<Item = String>, between: &str) -> String {
+    const SHOWN_MAX: usize = 10;
+    let (mut shown, mut more) = (Vec::new(), 0);
+    for item in items {
+        match shown.len() < SHOWN_MAX {
+            true => shown.push(item),
+            false => more += 1,
+        }
+    }
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(between)
+}
+
 impl Grants {
+    /// These as they are kept: within bounds, and written in one way only.
+    pub fn checked(mut self) -> Result<Grants, GrantsError> {
+        let bounded = |field: &str, count: usize, count_max: usize| match count > count_max {
+            true => Err(GrantsError {
+                field: field.to_owned(),
+                reason: format!("{count} entries are too many; at most {count_max} are allowed"),
+            }),
+            false => Ok(()),
+        };
+        bounded("/http", self.http.len(), LIST_MAX)?;
+        bounded("/addresses", self.addresses.len(), LIST_MAX)?;
+        bounded("/secrets", self.secrets.len(), LIST_MAX)?;
+        bounded("/env", self.env.len(), LIST_MAX)?;
+        for (index, rule) in self.http.iter_mut().enumerate() {
+            bounded(&format!("/http/{index}/methods"), rule.methods.len(), METHODS_MAX)?;
+            if rule.port == Some(0) {
+                let (field, reason) =
+                    (format!("/http/{index}/port"), "it must be from 1 to 65535".to_owned());
+                return Err(GrantsError { field, reason });
+            }
+            rule.port = rule.port.filter(|port| *port != rule.scheme.port());
+        }
+        for (name, hosts) in &self.secrets {
+            bounded(&format!("/secrets/{name}"), hosts.len(), LIST_MAX)?;
+        }
+        for (name, value) in &self.env {
+            let reason = match value.len() {
+                bytes if bytes > ENV_VALUE_MAX_BYTES => {
+                    format!("{bytes} bytes are too many; at most {ENV_VALUE_MAX_BYTES} are allowed")
+                }
+                _ if value.contains('\0') => {
+                    "the character NUL ends a variable and cannot be in it".to_owned()
+                }
+                _ => continue,
+            };
+            return Err(GrantsError { field: format!("/env/{name}"), reason });
+        }
+        Ok(self)
+    }
+
     /// Whether a request may be made, by its name. The address that the name stands for is another
     /// matter.
     pub fn allow_request(&self, scheme: Scheme, host: &str, port: u16, method: &str) -> bool {

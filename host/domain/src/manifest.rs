@@ -4,12 +4,15 @@
 //! (as a JSON pointer) and say what to do about it. Nothing here is trusted: the text comes from
 //! whoever uploads.
 
+mod wants;
+
 use std::{collections::HashSet, fmt};
 
 use serde_json::{Map, Value};
 
 use crate::{
     StepName,
+    capability::Wants,
     retry::RetryPolicy,
     step::{StepOptions, TimeoutScope},
 };
@@ -34,6 +37,8 @@ pub struct Manifest {
     pub description: Option<String>,
     pub task: TaskManifest,
     pub steps: Vec<StepManifest>,
+    /// What it wants to reach; nothing is granted by that.
+    pub wants: Wants,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,13 +122,8 @@ impl Manifest {
         if text.len() > MANIFEST_MAX_BYTES {
             return Err(ManifestError::TooLarge { bytes: text.len(), bytes_max: MANIFEST_MAX_BYTES });
         }
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| ManifestError::NotJson(error.to_string()))?;
-        let Value::Object(fields) = &value else {
-            return Err(ManifestError::NotAnObject { found: name_of(&value) });
-        };
-        let root = Object { fields, pointer: String::new() };
-
+        let value = json(text)?;
+        let root = Object::root(&value)?;
         let contract = contract(&root)?;
         refuse_what_is_not_offered(&root)?;
         Ok(Manifest {
@@ -135,8 +135,20 @@ impl Manifest {
                 None => TaskManifest::default(),
             },
             steps: steps(&root)?,
+            wants: wants::wants(&root)?,
         })
     }
+}
+
+impl Wants {
+    /// What a manifest that was accepted once says of them, whatever contract it was made for.
+    pub fn of_manifest(text: &str) -> Result<Wants, ManifestError> {
+        wants::wants(&Object::root(&json(text)?)?)
+    }
+}
+
+fn json(text: &str) -> Result<Value, ManifestError> {
+    serde_json::from_str(text).map_err(|error| ManifestError::NotJson(error.to_string()))
 }
 
 fn contract(root: &Object<'_>) -> Result<ContractVersion, ManifestError> {
@@ -161,9 +173,6 @@ fn refuse_what_is_not_offered(root: &Object<'_>) -> Result<(), ManifestError> {
         |name: &str, what| Err(ManifestError::NotSupported { field: root.pointer_to(name), what });
     if root.bool("onFailure")? == Some(true) {
         return not_supported("onFailure", "compensation");
-    }
-    if root.object("capabilities")?.is_some_and(|wanted| !wanted.fields.is_empty()) {
-        return not_supported("capabilities", "granting capabilities");
     }
     if root.array("schedules")?.is_some_and(|wanted| !wanted.is_empty()) {
         return not_supported("schedules", "starting a task on a schedule");
@@ -271,6 +280,13 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
+    fn root(manifest: &'a Value) -> Result<Self, ManifestError> {
+        match manifest {
+            Value::Object(fields) => Ok(Object { fields, pointer: String::new() }),
+            other => Err(ManifestError::NotAnObject { found: name_of(other) }),
+        }
+    }
+
     fn pointer_to(&self, name: &str) -> String {
         format!("{}/{name}", self.pointer)
     }

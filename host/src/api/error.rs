@@ -8,9 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use stepbox_domain::repair::RepairError;
+use stepbox_domain::{limits::LimitError, repair::RepairError};
 
 use super::wire;
 use crate::{engine::EngineError, sandbox::Rejected, store::StoreError};
@@ -109,6 +109,18 @@ impl From<EngineError> for ApiError {
             EngineError::AlreadyOver { status, .. } => {
                 Self::conflict("already_over", text).with("status", status.as_str())
             }
+            EngineError::TaskWaits { version, .. } => {
+                Self::unprocessable("waits_for_grants", text).with("version", version)
+            }
+            EngineError::NotGranted { version, missing, .. } => Self::conflict("not_granted", text)
+                .with("version", version)
+                .with("missing", json!(wire::Wants::from(*missing))),
+            EngineError::BadGrants(error) => {
+                Self::unprocessable("out_of_range", text).with("field", error.field)
+            }
+            EngineError::BadLimit(
+                LimitError::TooLittle { limit, .. } | LimitError::AboveCeiling { limit, .. },
+            ) => Self::unprocessable("out_of_range", text).with("field", limit.as_str()),
             EngineError::UnknownModule(_) => Self::not_found("unknown_module", text),
             EngineError::UnknownVersion { .. } => Self::not_found("unknown_version", text),
             EngineError::VersionRemoved { .. } => Self::conflict("version_removed", text),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, ops::RangeInclusive};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{DeserializeOwned, Error as _, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 use stepbox_domain::{Json, Timestamp};
@@ -169,6 +169,12 @@ impl<'a> Fields<'a> {
             by: self.parsed("triggeredBy", |text| at_most(text, ACTOR_CHARS_MAX))?.flatten(),
             reason: self.parsed("reason", |text| at_most(text, REASON_CHARS_MAX))?.flatten(),
         })
+    }
+
+    /// What serde makes of a field, strictly; nothing where it is left out or `null`.
+    pub fn typed<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, ApiError> {
+        let Some(raw) = self.raw(name) else { return Ok(T::default()) };
+        serde_json::from_str(raw).map_err(|error| wrong_shape(name, format!("cannot be taken: {error}")))
     }
 
     /// Whatever JSON; `null` where it is left out.

@@ -12,6 +12,7 @@ pub mod error;
 mod executions;
 mod extract;
 mod fields;
+mod grants;
 mod health;
 mod modules;
 mod pauses;
@@ -71,6 +72,8 @@ pub fn router(api: Api) -> Router {
         .route("/audit", get(audit::list))
         .route("/modules", get(modules::list))
         .route("/modules/{task}", put(modules::upload).get(modules::one).delete(modules::remove))
+        .route("/modules/{task}/grants", get(grants::granted).put(grants::grant))
+        .route("/modules/{task}/limits", get(grants::limits).put(grants::limit))
         .route("/modules/{task}/versions", get(modules::versions))
         .route("/modules/{task}/versions/{version}/activate", post(modules::activate));
 

@@ -1,6 +1,9 @@
 //! Modules: upload, look, roll back or forward, remove.
 
+use std::collections::HashMap;
+
 use axum::{extract::State, http::StatusCode, response::Response};
+use stepbox_domain::TaskName;
 
 use super::{
     Api, ApiError,
@@ -8,10 +11,13 @@ use super::{
     query::Query,
     wire,
 };
-use crate::{engine::EngineError, store::VersionAdded};
+use crate::{
+    engine::EngineError,
+    store::{SettingsView, VersionView},
+};
 
-/// Who and why stand in the query: the body, if there is one, is a component.
-const WHO: [&str; 2] = ["triggeredBy", "reason"];
+/// Who and why stand in the query: a body, if there is one, is what is to be kept, and nothing else.
+pub const WHO: [&str; 2] = ["triggeredBy", "reason"];
 
 /// `PUT /modules/{task}`
 pub async fn upload(
@@ -20,26 +26,39 @@ pub async fn upload(
     query: Query,
     Component(component): Component,
 ) -> Result<Response, ApiError> {
-    let who = query.only(&WHO)?.who()?;
-    let (status, version) = match api.engine().upload(path.new_task()?, component, who).await? {
-        VersionAdded::New(version) => (StatusCode::CREATED, version),
-        VersionAdded::Same(version) => (StatusCode::OK, version),
-    };
-    Ok(wire::json(status, &wire::ModuleVersion::from(version)))
+    let query = query.only(&["triggeredBy", "reason", "grant"])?;
+    let wanted = query.value("grant", "wanted", |text| (text == "wanted").then_some(()))?;
+    let task = path.new_task()?;
+    let uploaded = api.engine().upload(task, component, wanted.is_some(), query.who()?).await?;
+    let status = if uploaded.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    answer(&api, status, uploaded.version).await
+}
+
+async fn answer(api: &Api, status: StatusCode, version: VersionView) -> Result<Response, ApiError> {
+    let granted = api.views().settings_of(&version.task).await?.grants;
+    Ok(wire::json(status, &wire::ModuleVersion::new(version, &granted)?))
 }
 
 /// `GET /modules`
 pub async fn list(State(api): State<Api>, query: Query) -> Result<Response, ApiError> {
     query.only(&[])?;
-    let modules: Vec<wire::Module> = api.views().modules().await?.into_iter().map(Into::into).collect();
-    Ok(wire::json(StatusCode::OK, &modules))
+    let settings: HashMap<TaskName, SettingsView> = api.views().settings().await?.into_iter().collect();
+    let nothing = SettingsView::default();
+    let modules = api.views().modules().await?.into_iter().map(|module| {
+        let settings = settings.get(&module.task).unwrap_or(&nothing);
+        wire::Module::new(module, &settings.grants)
+    });
+    Ok(wire::json(StatusCode::OK, &modules.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// `GET /modules/{task}`
 pub async fn one(State(api): State<Api>, path: PathIds) -> Result<Response, ApiError> {
     let task = path.task()?;
     match api.views().module(&task).await? {
-        Some(module) => Ok(wire::json(StatusCode::OK, &wire::Module::from(module))),
+        Some(module) => {
+            let granted = api.views().settings_of(&task).await?.grants;
+            Ok(wire::json(StatusCode::OK, &wire::Module::new(module, &granted)?))
+        }
         None => Err(EngineError::UnknownModule(task).into()),
     }
 }
@@ -50,8 +69,9 @@ pub async fn versions(State(api): State<Api>, path: PathIds, query: Query) -> Re
     let task = path.task()?;
     match api.views().versions(&task).await? {
         Some(versions) => {
-            let versions: Vec<wire::ModuleVersion> = versions.into_iter().map(Into::into).collect();
-            Ok(wire::json(StatusCode::OK, &versions))
+            let granted = api.views().settings_of(&task).await?.grants;
+            let versions = versions.into_iter().map(|version| wire::ModuleVersion::new(version, &granted));
+            Ok(wire::json(StatusCode::OK, &versions.collect::<Result<Vec<_>, _>>()?))
         }
         None => Err(EngineError::UnknownModule(task).into()),
     }
@@ -62,7 +82,7 @@ pub async fn activate(State(api): State<Api>, path: PathIds, query: Query) -> Re
     let who = query.only(&WHO)?.who()?;
     let task = path.task()?;
     let version = api.engine().activate(&task, path.version(&task)?, who).await?;
-    Ok(wire::json(StatusCode::OK, &wire::ModuleVersion::from(version)))
+    answer(&api, StatusCode::OK, version).await
 }
 
 /// `DELETE /modules/{task}`

@@ -24,6 +24,7 @@ use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use super::{
     Engine, EngineError, Inner, Who, carried_through,
+    grants::check_granted,
     repair::{self, ItemTrouble, Order},
     stopping::Phase,
 };
@@ -109,10 +110,11 @@ async fn check(engine: &Inner, selection: &FailedSelection, plan: &BulkPlan) -> 
         }
     }
     // Without a task each item finds out for itself.
-    if let (Some(task), Some(version)) = (&selection.task, plan.version)
-        && engine.store.version(task, version).await?.is_none()
-    {
-        return Err(EngineError::UnknownVersion { task: task.clone(), version });
+    if let (Some(task), Some(version)) = (&selection.task, plan.version) {
+        match engine.store.version(task, version).await? {
+            Some(view) => check_granted(engine, &view)?,
+            None => return Err(EngineError::UnknownVersion { task: task.clone(), version }),
+        }
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod bulk;
 mod calls;
 pub mod clock;
 mod deliver;
+mod grants;
 mod live;
 mod live_run;
 pub mod loader;
@@ -43,6 +44,8 @@ use stepbox_domain::{
     ExecutionId, ExecutionStatus, Json, Limits, TaskName, Timestamp,
     audit::{AuditAction, AuditEntry},
     bulk::{BulkId, BulkState},
+    capability::{GrantsError, Missing},
+    limits::LimitError,
     pause::PauseRuleId,
     repair::RepairError,
     run::Policy,
@@ -53,6 +56,8 @@ use tokio::{
 };
 
 pub use deliver::Delivery;
+pub use grants::LimitShown;
+pub use modules::Uploaded;
 pub use repair::{Rerun, Resolved, Restarted, Retried, StepRetry};
 pub use start::Started;
 
@@ -136,6 +141,18 @@ pub enum EngineError {
     UnknownExecution(ExecutionId),
     #[error("the execution \"{id}\" is {status} and can no longer {wanted}", status = .status.as_str())]
     AlreadyOver { id: ExecutionId, status: ExecutionStatus, wanted: &'static str },
+    #[error(
+        "no version of task \"{task}\" can be started yet: version {version} waits to be granted {missing}; an admin grants it with PUT /admin/v1/modules/{task}/grants, or by uploading it again with ?grant=wanted"
+    )]
+    TaskWaits { task: TaskName, version: u32, missing: Box<Missing> },
+    #[error(
+        "version {version} of task \"{task}\" has not been granted all that it wants: {missing}; grant it first, with PUT /admin/v1/modules/{task}/grants"
+    )]
+    NotGranted { task: TaskName, version: u32, missing: Box<Missing> },
+    #[error(transparent)]
+    BadGrants(#[from] GrantsError),
+    #[error(transparent)]
+    BadLimit(#[from] LimitError),
     #[error("there is no module \"{0}\"; see GET /admin/v1/modules")]
     UnknownModule(TaskName),
     #[error("task \"{task}\" has no version {version}; see GET /admin/v1/modules/{task}/versions")]
@@ -234,8 +251,11 @@ impl Engine {
     pub async fn begin(&self) -> Result<(), StoreError> {
         let engine = &self.0;
         let mut modules = engine.modules.write().await;
+        for (task, settings) in engine.store.settings().await? {
+            engine.settings.set(task, settings.grants, &settings.limits);
+        }
         for module in engine.store.modules().await? {
-            if let Err(error) = modules.set(&module.active) {
+            if let Err(error) = modules.take_note(&module) {
                 tracing::error!(task = %module.task, %error, "a module cannot be used; upload it again");
             }
         }

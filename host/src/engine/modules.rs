@@ -9,13 +9,25 @@ use serde_json::{Value, json};
 use stepbox_domain::{
     Json, Manifest, TaskName,
     audit::{AuditAction, AuditEntry},
+    capability::Grants,
 };
 
-use super::{Engine, EngineError, Inner, Who, carried_through};
+use super::{
+    Engine, EngineError, Inner, Who, carried_through,
+    grants::{check_granted, grant},
+};
 use crate::{
     sandbox::Rejected,
-    store::{NewVersion, Removal, StoreError, VersionAdded, VersionView},
+    store::{ModuleView, NewVersion, Removal, StoreError, VersionAdded, VersionView},
 };
+
+/// What an upload came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uploaded {
+    pub version: VersionView,
+    /// Whether it was not there before.
+    pub is_new: bool,
+}
 
 /// The active version of each task, in memory; the store has the truth.
 #[derive(Default)]
@@ -36,10 +48,18 @@ impl Modules {
     }
 
     /// As the audit trail shows what a module was like.
-    fn shown(&self, task: &TaskName) -> Value {
+    pub fn shown(&self, task: &TaskName) -> Value {
         match self.active(task) {
             None => Value::Null,
             Some(active) => json!({ "activeVersion": active.version }),
+        }
+    }
+
+    /// Takes note of the module's active version, if it has one.
+    pub fn take_note(&mut self, module: &ModuleView) -> Result<(), StoreError> {
+        match module.shown.active {
+            true => self.set(&module.shown).map_err(StoreError::Corrupt),
+            false => Ok(()),
         }
     }
 
@@ -93,41 +113,65 @@ fn shortened(text: &str) -> String {
 }
 
 impl Engine {
-    /// Checks and compiles a component, and makes it the active version of `task`.
+    /// Checks and compiles a component, and makes it the active version of `task`, unless it wants
+    /// more than the task is granted: then it waits. With `grant_wanted` it is granted what it wants
+    /// (but for variables, which have no value yet).
     pub async fn upload(
         &self,
         task: TaskName,
         component: Vec<u8>,
+        grant_wanted: bool,
         who: Who,
-    ) -> Result<VersionAdded, EngineError> {
+    ) -> Result<Uploaded, EngineError> {
         let engine = &self.0;
         let inspected = engine.loader.inspect(&component).await.map_err(EngineError::Rejected)?;
         if let Some(schema) = &inspected.manifest.task.payload {
             validator(schema).map_err(|reason| EngineError::Rejected(Rejected::BadSchema { reason }))?;
         }
+        let wants = inspected.manifest.wants;
         let new = NewVersion {
-            task,
+            task: task.clone(),
             digest: inspected.digest,
             component,
             manifest: inspected.manifest_text,
             compiled_in_ms: inspected.compiled_in_ms,
             now: engine.clock.now(),
+            waits: false,
         };
         let engine = Arc::clone(engine);
         carried_through(async move {
             let mut modules = engine.modules.write().await;
-            let (digest, bytes) = (new.digest.to_string(), new.component.len());
+            let granted = engine.settings.of(&task).grants.clone();
+            let missing = granted.missing(&wants);
+            let to_grant = match grant_wanted && !missing.is_nothing() {
+                true => Some(Grants::clone(&granted).and_wanted(&wants).checked()?),
+                false => None,
+            };
+            let mut after = json!({ "digest": new.digest.to_string(), "sizeBytes": new.component.len() });
+            if !missing.is_nothing() {
+                after["waitsFor"] = json!(missing.to_string());
+            }
             let audit = AuditEntry {
-                task: Some(new.task.clone()),
-                before: Json::from(modules.shown(&new.task)),
-                after: Json::from(json!({ "digest": digest, "sizeBytes": bytes })),
+                task: Some(task.clone()),
+                before: Json::from(modules.shown(&task)),
+                after: Json::from(after),
                 ..who.entry(AuditAction::UploadModule, new.now)
             };
-            let added = engine.store.add_version(new, audit).await?;
-            if let VersionAdded::New(version) = &added {
-                modules.set(version).map_err(StoreError::Corrupt)?;
+            let new = NewVersion { waits: !missing.is_nothing(), ..new };
+            let (mut version, is_new) = match engine.store.add_version(new, audit).await? {
+                VersionAdded::New(version) => (version, true),
+                VersionAdded::Same(version) => (version, false),
+            };
+            if is_new && version.active {
+                modules.set(&version).map_err(StoreError::Corrupt)?;
             }
-            Ok(added)
+            if let Some(grants) = to_grant {
+                // Should it come to nothing, the version waits, and can be uploaded again.
+                grant(&engine, &mut modules, &task, grants, &who).await?;
+                let number = version.version;
+                version = engine.store.version(&task, number).await?.unwrap_or(version);
+            }
+            Ok(Uploaded { version, is_new })
         })
         .await
     }
@@ -142,6 +186,9 @@ impl Engine {
         let (engine, task) = (Arc::clone(&self.0), task.clone());
         carried_through(async move {
             let mut modules = engine.modules.write().await;
+            if let Some(view) = engine.store.version(&task, version).await? {
+                check_granted(&engine, &view)?;
+            }
             let audit = AuditEntry {
                 task: Some(task.clone()),
                 target: Some(version.to_string()),
@@ -184,9 +231,13 @@ fn removed(modules: &Modules, task: &TaskName, versions: &[VersionView]) -> Valu
 async fn remove_module(engine: &Inner, task: TaskName, who: Who) -> Result<(), EngineError> {
     let mut modules = engine.modules.write().await;
     let versions = engine.store.versions(&task).await?.unwrap_or_default();
+    let mut before = removed(&modules, &task, &versions);
+    let settings = engine.store.settings_of(&task).await?;
+    before["grants"] = json!(settings.grants);
+    before["limits"] = json!(settings.limits);
     let audit = AuditEntry {
         task: Some(task.clone()),
-        before: Json::from(removed(&modules, &task, &versions)),
+        before: Json::from(before),
         ..who.entry(AuditAction::RemoveModule, engine.clock.now())
     };
     match engine.store.remove_module(&task, audit).await? {
@@ -194,6 +245,8 @@ async fn remove_module(engine: &Inner, task: TaskName, who: Who) -> Result<(), E
         Removal::InUse(executions) => Err(EngineError::ModuleInUse { task, executions }),
         Removal::Removed => {
             modules.active.remove(&task);
+            // Who uploads another module under its name is not handed what this one was granted.
+            engine.settings.forget(&task);
             // Another task may have the same component: what the store still has stays.
             for digest in versions.into_iter().map(|version| version.digest).collect::<HashSet<_>>() {
                 if engine.store.component(&digest).await?.is_none() {

@@ -22,6 +22,7 @@ use tokio::sync::RwLockReadGuard;
 use self::plan::{Plan, Seen, rerun, resolved, restarted, retried};
 use super::{
     Engine, EngineError, Inner, Who, carried_through,
+    grants::{check_granted, why_not_active},
     modules::{Active, Modules},
     stopping::Phase,
     turns::Turn,
@@ -141,7 +142,7 @@ impl Engine {
         let order = Order { who, dry_run, bulk: None };
         carried_through(async move {
             let floor = Floor::take(&engine, &execution).await?;
-            let active = floor.active_for(payload.as_ref())?;
+            let active = floor.active_for(&engine, payload.as_ref()).await?;
             mend(&engine, &floor, &order, |seen| Ok(restarted(seen, &active, payload.as_ref(), &order))).await
         })
         .await
@@ -162,7 +163,7 @@ impl Engine {
         let order = Order { who, dry_run, bulk: None };
         carried_through(async move {
             let floor = Floor::take(&engine, &execution).await?;
-            let active = floor.active_for(None)?;
+            let active = floor.active_for(&engine, None).await?;
             mend(&engine, &floor, &order, |seen| Ok(rerun(seen, &active, &wanted)?)).await
         })
         .await
@@ -212,7 +213,7 @@ pub(crate) async fn restart_failed(
 ) -> Result<(), ItemTrouble> {
     let floor = Floor::take(engine, execution).await?;
     still_failed(floor.view.status)?;
-    let active = floor.active_for(None)?;
+    let active = floor.active_for(engine, None).await?;
     mend(engine, &floor, order, |seen| {
         still_failed(seen.status)?;
         Ok::<_, ItemTrouble>(restarted(seen, &active, None, order))
@@ -258,9 +259,10 @@ impl<'a> Floor<'a> {
 
     /// The version that a new run gets. It must take the payload: the new one, else the old one,
     /// which may have been made for another version.
-    fn active_for(&self, payload: Option<&Json>) -> Result<Arc<Active>, EngineError> {
-        let task = &self.view.task;
-        let active = self.modules.active(task).ok_or_else(|| EngineError::UnknownTask(task.clone()))?;
+    async fn active_for(&self, engine: &Inner, payload: Option<&Json>) -> Result<Arc<Active>, EngineError> {
+        let Some(active) = self.modules.active(&self.view.task) else {
+            return Err(why_not_active(engine, self.view.task.clone()).await);
+        };
         active.accepts(payload.unwrap_or(&self.view.payload))?;
         Ok(active)
     }
@@ -348,15 +350,15 @@ async fn check_version<A>(
     let facts = seen.run.facts();
     let version = asked.unwrap_or(facts.version);
     let task = facts.task.clone();
-    if floor.modules.active(&task).is_some_and(|active| active.version == version)
-        || engine.store.version(&task, version).await?.is_some()
-    {
+    if floor.modules.active(&task).is_some_and(|active| active.version == version) {
         return Ok(());
     }
-    Err(match asked {
-        Some(_) => EngineError::UnknownVersion { task, version },
-        None => EngineError::VersionRemoved { task, version },
-    })
+    match (engine.store.version(&task, version).await?, asked) {
+        (Some(view), Some(_)) => check_granted(engine, &view),
+        (Some(_), None) => Ok(()),
+        (None, Some(_)) => Err(EngineError::UnknownVersion { task, version }),
+        (None, None) => Err(EngineError::VersionRemoved { task, version }),
+    }
 }
 
 fn entry<A>(floor: &Floor<'_>, order: &Order, seen: &Seen, plan: &Plan<A>) -> AuditEntry {

@@ -39,10 +39,25 @@ impl Settings {
 
     /// From now on: attempts that begin later see it, those under way keep what they have.
     pub fn set(&self, task: TaskName, grants: Grants, limits: &LimitSettings) {
-        // A ceiling may have come down since they were set.
-        let limits = Arc::new(self.default.limits.with(limits).capped(&self.ceilings));
+        let limits = Arc::new(self.limits(limits));
         let settings = Arc::new(TaskSettings { grants: Arc::new(grants), limits });
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(task, settings);
+    }
+
+    /// Nothing is set for the task any more.
+    pub fn forget(&self, task: &TaskName) {
+        self.tasks.write().unwrap_or_else(PoisonError::into_inner).remove(task);
+    }
+
+    /// What holds where `set` is set.
+    pub fn limits(&self, set: &LimitSettings) -> Limits {
+        // A ceiling may have come down since.
+        self.default.limits.with(set).capped(&self.ceilings)
+    }
+
+    /// What holds where nothing is set.
+    pub fn default_limits(&self) -> &Limits {
+        &self.default.limits
     }
 
     /// What no task may be set above.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepbox_domain::{ExecutionId, Fingerprint, Json, TaskName};
 
-use super::{Engine, EngineError, carried_through, worker};
+use super::{Engine, EngineError, carried_through, grants::why_not_active, worker};
 use crate::store::{Creation, ExecutionView, NewExecution};
 
 /// What a start came to.
@@ -88,7 +88,10 @@ impl Engine {
         drop(modules);
         // What could not be started now may have been started before, when it could.
         match engine.store.execution(&id).await? {
-            None => Err(refusal),
+            None => Err(match refusal {
+                EngineError::UnknownTask(task) => why_not_active(engine, task).await,
+                refusal => refusal,
+            }),
             Some(known) if known.fingerprint == fingerprint => Ok(Started::Replay(known)),
             Some(known) => Err(EngineError::IdTaken { id, task: known.task }),
         }

@@ -133,7 +133,8 @@ impl Steps {
         attempt: u32,
     ) -> Result<(Box<StepInstance>, Returned), StepExit> {
         let place = self.runtime.steps.take().await;
-        let state = State::step(&self.setup.context, &self.runtime.limits, &self.runtime.steps.memory);
+        let StepSetup { context, grants, .. } = &self.setup;
+        let state = State::step(context, grants, &self.runtime.limits, &self.runtime.steps.memory);
         let mut store = self.runtime.store(state);
         let cpu = store.data().cpu.clone();
         let made = cpu.counted(self.module.instantiate_async(&mut store)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepbox_domain::{RunId, TaskName, Timestamp};
+use stepbox_domain::{RunId, TaskName, Timestamp, capability::Grants};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -53,12 +53,13 @@ impl State {
 
     pub(super) fn step(
         context: &GuestContext,
+        grants: &Grants,
         limits: &Arc<GuestLimits>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
         let output = Output::new(context.run_id.clone(), context.logs.clone(), limits);
         State {
-            wasi: virtual_wasi::for_steps(&output, limits),
+            wasi: virtual_wasi::for_steps(&output, limits, &grants.env),
             role: Role::Step { context: task_context(context) },
             ..State::bare(output, limits.attempt_cpu_max_ms, limits, budget)
         }

@@ -6,7 +6,8 @@
 //! | randomness | a generator seeded by the run id | real |
 //! | waiting for time to pass | refused | real |
 //! | stdout, stderr | lines for the log | lines for the log |
-//! | environment, arguments, stdin | empty | empty |
+//! | environment | empty | what is granted |
+//! | arguments, stdin | empty | empty |
 //! | files | no folder is open | no folder is open |
 //! | sockets, name lookup | every use is denied | every use is denied |
 //!
@@ -14,6 +15,7 @@
 //! guest uses them; what they say is "not permitted".
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -24,7 +26,7 @@ use std::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sha2::{Digest as _, Sha256};
-use stepbox_domain::{RunId, Timestamp};
+use stepbox_domain::{RunId, Timestamp, capability::EnvName};
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder,
@@ -100,9 +102,17 @@ pub(super) fn for_handler(
         .build()
 }
 
-/// What a step instance sees.
-pub(super) fn for_steps(output: &Arc<Output>, limits: &GuestLimits) -> WasiCtx {
-    common(output, limits).build()
+/// What a step instance sees, with these variables in its environment.
+pub(super) fn for_steps(
+    output: &Arc<Output>,
+    limits: &GuestLimits,
+    env: &BTreeMap<EnvName, String>,
+) -> WasiCtx {
+    let mut builder = common(output, limits);
+    for (name, value) in env {
+        builder.env(name.as_str(), value);
+    }
+    builder.build()
 }
 
 fn common(output: &Arc<Output>, limits: &GuestLimits) -> WasiCtxBuilder {

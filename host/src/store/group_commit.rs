@@ -28,11 +28,11 @@ use super::queries::{
     executions::{self, Known},
     modules,
     pauses::{self, Deletion},
-    repairs, runs,
+    repairs, runs, settings,
 };
 use super::{
-    Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewVersion, Removal, RunKey, StoreError,
-    Unfinished, VersionAdded, VersionView,
+    Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewVersion, Removal, RunKey, SettingsChange,
+    StoreError, Unfinished, VersionAdded, VersionView,
 };
 use crate::fault::{self, Fault};
 
@@ -58,6 +58,7 @@ pub(super) enum Verb {
     Recover,
     AddVersion(Box<(NewVersion, AuditEntry)>),
     ActivateVersion { task: TaskName, version: u32, audit: Box<AuditEntry> },
+    PutSettings(Box<SettingsChange>),
     RemoveModule(TaskName, Box<AuditEntry>),
     Ping,
 }
@@ -302,6 +303,9 @@ async fn phases(
             Verb::ActivateVersion { task, version, audit } => Outcome::VersionActivated(
                 modules::activate_version(connection, known, task, *version, audit).await?,
             ),
+            Verb::PutSettings(change) => {
+                Outcome::VersionActivated(settings::put(connection, known, change).await?)
+            }
             Verb::RemoveModule(task, audit) => {
                 Outcome::ModuleRemoved(modules::remove(connection, known, task, audit).await?)
             }

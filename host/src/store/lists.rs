@@ -1,7 +1,8 @@
 //! What lists and details show, and how they are asked for.
 
 use stepbox_domain::{
-    Digest, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp, run::Wait,
+    Digest, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
+    capability::Grants, limits::LimitSettings, run::Wait,
 };
 
 use super::RunKey;
@@ -79,7 +80,10 @@ impl Counts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleView {
     pub task: TaskName,
-    pub active: VersionView,
+    /// The active version; the newest, where none is active because all of them wait for grants.
+    pub shown: VersionView,
+    /// The newest that waits for grants.
+    pub waiting: Option<VersionView>,
     pub versions: u32,
     /// Executions that are not over, over all versions.
     pub unfinished: u64,
@@ -90,6 +94,9 @@ pub struct VersionView {
     pub task: TaskName,
     pub version: u32,
     pub active: bool,
+    /// Whether it becomes active by itself when it is granted what it wants. No longer, once a
+    /// newer one has been active.
+    pub waiting: bool,
     pub digest: Digest,
     pub size_bytes: u64,
     pub compiled_in_ms: u64,
@@ -97,4 +104,11 @@ pub struct VersionView {
     pub manifest: Json,
     /// Executions that are not over and whose current run is pinned to it.
     pub unfinished: u64,
+}
+
+/// What an admin has set for a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SettingsView {
+    pub grants: Grants,
+    pub limits: LimitSettings,
 }

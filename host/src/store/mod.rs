@@ -149,12 +149,13 @@ pub trait Store: Views {
     /// lists all runs that are not over.
     async fn recover(&self) -> Result<Vec<Unfinished>, StoreError>;
 
-    /// Keeps a component as the next version of its task and makes it the active one; no new
-    /// version when the active one has that digest. `audit` is written with a new version, whose
-    /// number becomes its target.
+    /// Keeps a component as the next version of its task, and makes it the active one unless it is to
+    /// wait for grants; no new version when the active one, or the newest that waits, has that
+    /// digest. `audit` is written with a new version, whose number becomes its target.
     async fn add_version(&self, new: NewVersion, audit: AuditEntry) -> Result<VersionAdded, StoreError>;
 
-    /// None: no such version. `audit` is written if it is another than the active one.
+    /// Makes it the active one; no version up to it waits from then on. None: no such version.
+    /// `audit` is written if it is another than the active one.
     async fn activate_version(
         &self,
         task: &TaskName,
@@ -162,7 +163,12 @@ pub trait Store: Views {
         audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError>;
 
-    /// Forgets the task and all its versions, unless executions of it are not over.
+    /// Replaces what is set for the task, and makes the version active that may follow from it, as
+    /// [`Store::activate_version`] does; all or nothing. That version, if there is one.
+    async fn put_settings(&self, change: SettingsChange) -> Result<Option<VersionView>, StoreError>;
+
+    /// Forgets the task, all its versions and what is set for it, unless executions of it are not
+    /// over.
     async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError>;
 
     /// The bytes of a component; none when no version has that digest.
@@ -230,7 +236,7 @@ pub trait Views: Send + Sync {
     /// Up to `limit` items that nothing has been done with, in order.
     async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError>;
 
-    /// Every registered task with its active version, by name.
+    /// Every registered task, by name.
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError>;
 
     async fn module(&self, task: &TaskName) -> Result<Option<ModuleView>, StoreError>;
@@ -239,6 +245,12 @@ pub trait Views: Send + Sync {
     async fn versions(&self, task: &TaskName) -> Result<Option<Vec<VersionView>>, StoreError>;
 
     async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError>;
+
+    /// What is set for tasks, by name; whether or not they have modules.
+    async fn settings(&self) -> Result<Vec<(TaskName, SettingsView)>, StoreError>;
+
+    /// What is set for the task; nothing where nobody has set anything.
+    async fn settings_of(&self, task: &TaskName) -> Result<SettingsView, StoreError>;
 }
 
 /// Why the store did not do it. One variant for each thing that a caller would do differently.
@@ -387,13 +399,25 @@ pub struct NewVersion {
     pub manifest: Json,
     pub compiled_in_ms: u64,
     pub now: Timestamp,
+    /// It wants what is not granted.
+    pub waits: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum VersionAdded {
     New(VersionView),
-    /// The active version has these bytes already.
+    /// The active version has these bytes already, or the newest that waits for grants.
     Same(VersionView),
+}
+
+/// What is to be set for a task.
+#[derive(Clone, Debug)]
+pub struct SettingsChange {
+    pub task: TaskName,
+    pub settings: SettingsView,
+    pub audit: AuditEntry,
+    /// The version that becomes active with it, and the entry about that.
+    pub activate: Option<(u32, AuditEntry)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

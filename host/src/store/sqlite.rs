@@ -34,7 +34,7 @@ use super::queries::{
     executions::Known,
     modules,
     pauses::{self, Deletion},
-    repairs, runs, troubles, views,
+    repairs, runs, settings, troubles, views,
 };
 use super::{checkpoint, schema, *};
 
@@ -369,6 +369,14 @@ impl Store for Sqlite {
         .await
     }
 
+    async fn put_settings(&self, change: SettingsChange) -> Result<Option<VersionView>, StoreError> {
+        self.ask(Verb::PutSettings(Box::new(change)), |outcome| match outcome {
+            Outcome::VersionActivated(view) => Some(view),
+            _ => None,
+        })
+        .await
+    }
+
     async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError> {
         self.ask(Verb::RemoveModule(task.clone(), Box::new(audit)), |outcome| match outcome {
             Outcome::ModuleRemoved(removal) => Some(removal),
@@ -490,5 +498,13 @@ impl Views for Sqlite {
 
     async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError> {
         modules::version(&mut *self.reader().await?, task, version).await
+    }
+
+    async fn settings(&self) -> Result<Vec<(TaskName, SettingsView)>, StoreError> {
+        settings::all(&mut *self.reader().await?).await
+    }
+
+    async fn settings_of(&self, task: &TaskName) -> Result<SettingsView, StoreError> {
+        settings::of(&mut *self.reader().await?, task).await
     }
 }

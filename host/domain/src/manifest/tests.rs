@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::capability::LIST_MAX;
 
 fn refused(value: Value) -> String {
     Manifest::parse(&value.to_string()).unwrap_err().to_string()
@@ -36,6 +37,10 @@ fn the_documented_example_is_read() {
     let retry = &charge.options.retry;
     assert_eq!((retry.attempts_max, retry.delay_first_ms, retry.growth_percent), (3, 2_000, 200));
     assert_eq!((retry.delay_max_ms, retry.jitter), (3_600_000, true));
+    let [api] = &manifest.wants.http[..] else { panic!("one rule") };
+    assert_eq!(api.to_string(), "POST https://api.stripe.com");
+    assert_eq!(manifest.wants.secrets[0].name.as_str(), "STRIPE_KEY");
+    assert_eq!(manifest.wants.env[0].as_str(), "REGION");
 }
 
 #[test]
@@ -127,10 +132,6 @@ fn refusals_name_the_field() {
         ),
         (with(json!({"onFailure": "yes"})), "`/onFailure` must be true or false, this is a string"),
         (
-            with(json!({"capabilities": {"http": []}})),
-            "`/capabilities`: granting capabilities is not supported by this host yet; leave the field out",
-        ),
-        (
             with(json!({"schedules": [{}]})),
             "`/schedules`: starting a task on a schedule is not supported by this host yet; leave the field out",
         ),
@@ -190,6 +191,13 @@ fn any_json() -> impl Strategy<Value = Value> {
             "output",
             "onFailure",
             "capabilities",
+            "http",
+            "secrets",
+            "env",
+            "host",
+            "hosts",
+            "port",
+            "methods",
             "schedules",
             "other",
         ]);
@@ -230,6 +238,7 @@ proptest! {
             prop_assert!(manifest.contract.speaks(CONTRACT));
             prop_assert!(manifest.steps.len() <= STEPS_MAX);
             prop_assert!(manifest.task.timeout_ms != Some(0));
+            prop_assert!(manifest.wants.http.len() <= LIST_MAX && manifest.wants.env.len() <= LIST_MAX);
             for step in manifest.steps {
                 prop_assert!(step.options.check().is_ok());
             }

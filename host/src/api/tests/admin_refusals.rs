@@ -205,7 +205,7 @@ async fn a_bad_query_is_400_and_the_allowed_is_named() {
         (
             "GET /audit?action=delete",
             "action must be one of retry_step, resolve_step, restart, rerun, cancel, pause, resume, upload_module, \
-             activate_version, remove_module, start_bulk, cancel_bulk, stop_bulk, this is \"delete\"".to_owned(),
+             activate_version, remove_module, set_grants, set_limits, start_bulk, cancel_bulk, stop_bulk, this is \"delete\"".to_owned(),
         ),
         (
             "GET /audit?who=ann",
@@ -218,6 +218,8 @@ async fn a_bad_query_is_400_and_the_allowed_is_named() {
             "DELETE /pause/r?why=x",
             "there is no query parameter \"why\"; allowed are triggeredBy, reason".to_owned(),
         ),
+        ("GET /modules/order/grants?of=1", "there is no query parameter \"of\"; there are none here".to_owned()),
+        ("GET /modules/order/limits?of=1", "there is no query parameter \"of\"; there are none here".to_owned()),
         (
             "DELETE /modules/order?force=true",
             "there is no query parameter \"force\"; allowed are triggeredBy, reason".to_owned(),

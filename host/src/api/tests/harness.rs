@@ -156,8 +156,8 @@ impl LogSink for NoLogs {
     fn line(&self, _: LogLine<'_>) {}
 }
 
-/// Takes anything for a component but what says how it is to be refused; runs what the payload
-/// says.
+/// Takes anything for a component but what says how it is to be refused (`wants {"env":["A"]}` is one
+/// that wants something); runs what the payload says.
 struct Scripted;
 
 #[async_trait]
@@ -184,7 +184,10 @@ impl Loader for Scripted {
                     "schema" => json!({ "type": 7 }),
                     _ => json!({ "properties": { "items": { "type": "integer" } } }),
                 };
-                let manifest = json!({ "stepbox": "0.1.0", "task": { "payload": payload } });
+                let mut manifest = json!({ "stepbox": "0.1.0", "task": { "payload": payload } });
+                if let Some(wanted) = text.strip_prefix("wants ") {
+                    manifest["capabilities"] = serde_json::from_str(wanted).unwrap();
+                }
                 return Ok(Inspected {
                     digest: Digest::of(component),
                     size_bytes: component.len(),

@@ -3,6 +3,7 @@
 mod admin_refusals;
 mod bulks;
 mod executions;
+mod grants;
 mod harness;
 mod modules;
 mod operations;

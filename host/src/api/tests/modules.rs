@@ -16,7 +16,10 @@ async fn an_upload_makes_a_version_and_the_same_bytes_make_none() {
             r#""digest":"7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed","#,
             r#""sizeBytes":3,"compiledInMs":7,"createdAt":"2026-01-31T12:00:00.000Z","#,
             r#""manifest":{"stepbox":"0.1.0","task":{"payload":{"properties":{"items":{"type":"integer"}}}}},"#,
-            r#""active":true,"unfinishedExecutions":0}"#,
+            r#""active":true,"unfinishedExecutions":0,"waiting":false,"#,
+            r#""capabilities":{"wanted":{"http":[],"secrets":[],"env":[]},"#,
+            r#""granted":{"http":[],"addresses":[],"secrets":{},"env":{}},"#,
+            r#""missing":{"http":[],"secrets":[],"env":[]}}}"#,
         );
         assert_eq!(first.text, expected);
         let same = host.call("PUT", &path, WASM, "one").await;

@@ -1,13 +1,16 @@
 //! Modules and their versions, and the verdict on one that is not uploaded.
 
 use serde::Serialize;
-use stepbox_domain::{Digest, Json, TaskName};
+use stepbox_domain::{Digest, Json, TaskName, capability::Grants};
 
-use super::Time;
+use super::{
+    Time,
+    grants::{Capabilities, WaitingVersion, Wants},
+};
 use crate::{
     api::ApiError,
     sandbox::{Inspected, InterfaceItem},
-    store::{ModuleView, VersionView},
+    store::{ModuleView, StoreError, VersionView},
 };
 
 /// A version of a module.
@@ -25,11 +28,16 @@ pub struct ModuleVersion {
     active: bool,
     /// Executions that are not over and run on it.
     unfinished_executions: u64,
+    /// Whether it becomes active by itself when it is granted what it lacks.
+    waiting: bool,
+    capabilities: Capabilities,
 }
 
-impl From<VersionView> for ModuleVersion {
-    fn from(view: VersionView) -> Self {
-        ModuleVersion {
+impl ModuleVersion {
+    pub fn new(view: VersionView, granted: &Grants) -> Result<Self, StoreError> {
+        Ok(ModuleVersion {
+            capabilities: Capabilities::new(&view, granted)?,
+            waiting: view.waiting,
             task_name: view.task,
             version: view.version,
             digest: view.digest,
@@ -39,29 +47,34 @@ impl From<VersionView> for ModuleVersion {
             manifest: view.manifest,
             active: view.active,
             unfinished_executions: view.unfinished,
-        }
+        })
     }
 }
 
-/// A module: its active version, and what is said of all of them.
+/// A module: its active version (the newest, while none has been granted what it wants), and what is
+/// said of all of them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Module {
     #[serde(flatten)]
-    active_version: ModuleVersion,
+    shown_version: ModuleVersion,
     /// How many versions it has.
     versions: u32,
     /// Executions that are not over, on whatever version.
     unfinished_executions_of_all_versions: u64,
+    /// The newest that waits for grants.
+    waiting_version: Option<WaitingVersion>,
 }
 
-impl From<ModuleView> for Module {
-    fn from(view: ModuleView) -> Self {
-        Module {
-            active_version: view.active.into(),
+impl Module {
+    pub fn new(view: ModuleView, granted: &Grants) -> Result<Self, StoreError> {
+        let waiting = view.waiting.map(|waiting| WaitingVersion::new(&waiting, granted));
+        Ok(Module {
+            shown_version: ModuleVersion::new(view.shown, granted)?,
             versions: view.versions,
             unfinished_executions_of_all_versions: view.unfinished,
-        }
+            waiting_version: waiting.transpose()?,
+        })
     }
 }
 
@@ -76,6 +89,8 @@ pub struct Inspection {
     imports: Vec<Interface>,
     exports: Vec<Interface>,
     manifest: Json,
+    /// What it wants to reach.
+    wanted: Wants,
 }
 
 /// What a component imports or exports under one name.
@@ -101,6 +116,7 @@ impl From<Inspected> for Inspection {
             imports: inspected.imports.into_iter().map(Into::into).collect(),
             exports: inspected.exports.into_iter().map(Into::into).collect(),
             manifest: inspected.manifest_text,
+            wanted: inspected.manifest.wants.into(),
         }
     }
 }

@@ -209,6 +209,7 @@ pub fn add_version(store: &Memory, component: &str, about: serde_json::Value) {
         manifest: Json::from(manifest),
         compiled_in_ms: 0,
         now: Timestamp::from_ms(0),
+        waits: false,
     };
     let audit = AuditEntry {
         at: Timestamp::from_ms(0),

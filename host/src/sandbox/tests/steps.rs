@@ -193,3 +193,41 @@ async fn a_trap_tells_the_panics_words_and_the_stack() {
     assert_eq!(failure.message, "the step function `charge` panicked: src/lib.rs:10:5: boom");
     assert_eq!(failure.backtrace.as_deref(), Some("die\nshop::charge\nrun-step"));
 }
+
+/// The variables of the environment, as `"A=1;B=2;"`; `$give` makes the result of it.
+fn environment(give: &str) -> String {
+    format!(
+        r#"
+            (global.set $out_len (i32.const 0))
+            (call $env-vars (i32.const 256))
+            (call $put_byte (i32.const 34))
+            (local.set $i (i32.const 0))
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $i) (i32.load (i32.const 260))))
+                (local.set $ptr (i32.add (i32.load (i32.const 256)) (i32.mul (local.get $i) (i32.const 16))))
+                (call $put (i32.load (local.get $ptr)) (i32.load offset=4 (local.get $ptr)))
+                (call $put_byte (i32.const 61))
+                (call $put (i32.load offset=8 (local.get $ptr)) (i32.load offset=12 (local.get $ptr)))
+                (call $put_byte (i32.const 59))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br $next)))
+            (call $put_byte (i32.const 34))
+            call $out call {give}"#
+    )
+}
+
+#[tokio::test]
+async fn the_environment_has_the_granted_variables_and_nothing_else_and_the_handlers_is_empty() {
+    let bed = TestBed::new();
+    let guest = WatGuest::default().run(&environment("$ok")).run_step(&environment("$step_ok"));
+    let guest = bed.guest(guest).await;
+    assert_eq!(completed(bed.steps(&guest).run_step("f", &json("1"), 1).await), "\"\"");
+    let grants = serde_json::from_str(r#"{"env":{"REGION":"eu;x=y","A":""}}"#).unwrap();
+    let setup = StepSetup { grants: Arc::new(grants), ..bed.step_setup() };
+    let mut steps = guest.steps(setup);
+    for attempt in 1..=2 {
+        let seen = completed(steps.run_step("f", &json("1"), attempt).await);
+        assert_eq!(seen, r#""A=;REGION=eu;x=y;""#);
+    }
+    assert_eq!(result(bed.run(&guest, nothing()).await), "\"\"");
+}

@@ -18,6 +18,7 @@ use super::*;
 
 mod admin;
 mod bulks;
+mod modules;
 mod repairs;
 mod verbs;
 mod views;
@@ -36,6 +37,7 @@ struct Tables {
     events: Vec<StoredEvent>,
     modules: BTreeMap<TaskName, Module>,
     components: HashMap<Digest, Vec<u8>>,
+    settings: BTreeMap<TaskName, SettingsView>,
     pause_rules: Vec<PauseRule>,
     audit: Vec<AuditView>,
     bulks: Vec<Bulk>,
@@ -252,37 +254,5 @@ impl Tables {
     fn event_is_there(&self, view: &ExecutionView) -> bool {
         let Some(Wait::Event { event, .. }) = &view.waiting else { return false };
         self.pending(&view.id, 0).iter().any(|pending| pending.name == *event)
-    }
-
-    fn unfinished(&self, task: &TaskName, version: Option<u32>) -> u64 {
-        let of_it = |view: &&ExecutionView| {
-            view.task == *task
-                && version.is_none_or(|version| view.version == version)
-                && !view.status.is_terminal()
-        };
-        self.executions.values().map(|execution| &execution.view).filter(of_it).count() as u64
-    }
-
-    fn registered(&self, task: &TaskName) -> Option<(&Module, u32)> {
-        let module = self.modules.get(task)?;
-        Some((module, module.active?))
-    }
-
-    fn version(&self, task: &TaskName, version: u32) -> Option<VersionView> {
-        let (module, active) = self.registered(task)?;
-        let mut view = module.versions.get(&version)?.clone();
-        view.active = active == version;
-        view.unfinished = self.unfinished(task, Some(version));
-        Some(view)
-    }
-
-    fn module(&self, task: &TaskName) -> Option<ModuleView> {
-        let (module, active) = self.registered(task)?;
-        Some(ModuleView {
-            task: task.clone(),
-            active: self.version(task, active)?,
-            versions: u32::try_from(module.versions.len()).unwrap_or(u32::MAX),
-            unfinished: self.unfinished(task, None),
-        })
     }
 }

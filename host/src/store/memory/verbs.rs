@@ -188,31 +188,7 @@ impl Store for Memory {
     }
 
     async fn add_version(&self, new: NewVersion, audit: AuditEntry) -> Result<VersionAdded, StoreError> {
-        let mut tables = self.writable()?;
-        if let Some(module) = tables.module(&new.task)
-            && module.active.digest == new.digest
-        {
-            return Ok(VersionAdded::Same(module.active));
-        }
-        let module = tables.modules.entry(new.task.clone()).or_default();
-        module.versions_given += 1;
-        let version = module.versions_given;
-        module.active = Some(version);
-        let view = VersionView {
-            task: new.task,
-            version,
-            active: true,
-            digest: new.digest.clone(),
-            size_bytes: new.component.len() as u64,
-            compiled_in_ms: new.compiled_in_ms,
-            created_at: new.now,
-            manifest: new.manifest,
-            unfinished: 0,
-        };
-        module.versions.insert(version, view.clone());
-        tables.components.insert(new.digest, new.component);
-        tables.write_audit(trail::of_version(audit, version));
-        Ok(VersionAdded::New(view))
+        self.writable()?.add_version(new, audit)
     }
 
     async fn activate_version(
@@ -221,37 +197,15 @@ impl Store for Memory {
         version: u32,
         audit: AuditEntry,
     ) -> Result<Option<VersionView>, StoreError> {
-        let mut tables = self.writable()?;
-        let Some(view) = tables.version(task, version) else { return Ok(None) };
-        if view.active {
-            return Ok(Some(view));
-        }
-        if let Some(module) = tables.modules.get_mut(task) {
-            module.active = Some(version);
-        }
-        tables.write_audit(audit);
-        Ok(tables.version(task, version))
+        Ok(self.writable()?.activate_version(task, version, audit))
+    }
+
+    async fn put_settings(&self, change: SettingsChange) -> Result<Option<VersionView>, StoreError> {
+        Ok(self.writable()?.put_settings(change))
     }
 
     async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError> {
-        let mut tables = self.writable()?;
-        if tables.registered(task).is_none() {
-            return Ok(Removal::NoSuchModule);
-        }
-        let unfinished = tables.unfinished(task, None);
-        if unfinished > 0 {
-            return Ok(Removal::InUse(unfinished));
-        }
-        if let Some(module) = tables.modules.get_mut(task) {
-            module.active = None;
-            module.versions.clear();
-        }
-        let Tables { modules, components, .. } = &mut *tables;
-        components.retain(|digest, _| {
-            modules.values().any(|module| module.versions.values().any(|version| version.digest == *digest))
-        });
-        tables.write_audit(audit);
-        Ok(Removal::Removed)
+        Ok(self.writable()?.remove_module(task, audit))
     }
 
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {

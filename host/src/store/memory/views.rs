@@ -115,12 +115,21 @@ impl Views for Memory {
 
     async fn versions(&self, task: &TaskName) -> Result<Option<Vec<VersionView>>, StoreError> {
         let tables = self.tables();
-        let Some((module, _)) = tables.registered(task) else { return Ok(None) };
+        let Some(module) = tables.registered(task) else { return Ok(None) };
         Ok(Some(module.versions.keys().rev().filter_map(|version| tables.version(task, *version)).collect()))
     }
 
     async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError> {
         Ok(self.tables().version(task, version))
+    }
+
+    async fn settings(&self) -> Result<Vec<(TaskName, SettingsView)>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.settings.iter().map(|(task, settings)| (task.clone(), settings.clone())).collect())
+    }
+
+    async fn settings_of(&self, task: &TaskName) -> Result<SettingsView, StoreError> {
+        Ok(self.tables().settings.get(task).cloned().unwrap_or_default())
     }
 }
 

@@ -12,6 +12,7 @@ use stepbox_domain::{
     ExecutionStatus, Failure, FailureKind,
     bulk::{BulkAction, BulkPlan},
     journal::Record,
+    limits::Limit,
     pause::PauseScope,
     run::Wait,
 };
@@ -292,6 +293,7 @@ enum Whole {
     Upload(NewVersion),
     Activate(&'static str, u32),
     Remove(&'static str),
+    PutSettings(&'static str, SettingsView, Option<u32>),
     Pause(PauseRule),
     Resume(Vec<PauseRuleId>),
     StartBulk(NewBulk),
@@ -313,6 +315,15 @@ async fn whole(side: &Side, verb: Whole) -> String {
         Whole::Upload(new) => format!("{:?}", store.add_version(new, audit()).await),
         Whole::Activate(name, version) => {
             format!("{:?}", store.activate_version(&task(name), version, audit()).await)
+        }
+        Whole::PutSettings(name, settings, activate) => {
+            let task = task(name);
+            let activate = activate.map(|version| (version, audit()));
+            let put = store
+                .put_settings(SettingsChange { task, settings, audit: audit(), activate })
+                .await
+                .unwrap();
+            format!("set, active: {:?}", put)
         }
         Whole::Remove(name) => format!("{:?}", store.remove_module(&task(name), audit()).await),
         // Each store says in its own way that a name is taken.
@@ -344,7 +355,16 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
     let rule = dice.below(100).to_string();
     let rules = model.store.pause_rules(dice.one_in(4)).await.unwrap();
     let oldest = rules.first().map_or_else(|| PauseRuleId::new("none"), |rule| rule.id.clone());
-    match dice.below(16) {
+    match dice.below(19) {
+        16..=18 => {
+            let grants = dice.of(&["{}", r#"{"env":{"A":"1"}}"#, r#"{"http":[{"host":"a.com"}]}"#]);
+            let limits = if dice.one_in(2) { vec![(Limit::StepsMax, dice.below(9))] } else { Vec::new() };
+            let settings = SettingsView {
+                grants: serde_json::from_str(grants).unwrap(),
+                limits: limits.into_iter().collect(),
+            };
+            Whole::PutSettings(name, settings, dice.one_in(2).then(|| 1 + dice.below(4) as u32))
+        }
         8 => Whole::Pause(PauseRule {
             id: PauseRuleId::new(rule),
             scope: PauseScope { task: Some(task(name)), ..PauseScope::default() },
@@ -377,7 +397,10 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
         12..=14 => Whole::Settle(any_bulk(dice, model).await),
         15 if dice.one_in(3) => Whole::EndBulk(any_bulk(dice, model).await),
         0..=2 => Whole::Recover,
-        3..=4 => Whole::Upload(upload(name, dice.of(&[b"1" as &[u8], b"2", b"3"]))),
+        3..=4 => {
+            let new = upload(name, dice.of(&[b"1" as &[u8], b"2", b"3"]));
+            Whole::Upload(NewVersion { waits: dice.one_in(2), ..new })
+        }
         5 => Whole::Activate(name, 1 + dice.below(4) as u32),
         _ => Whole::Remove(name),
     }
@@ -409,11 +432,12 @@ async fn lists(side: &Side, dice: &mut Dice) -> String {
     let counts = side.store.counts().await.unwrap();
     let modules = side.store.modules().await.unwrap();
     let versions = side.store.versions(&task("order")).await.unwrap();
+    let settings = side.store.settings().await.unwrap();
     let troubles = side.store.troubles(&selection, 3, 3).await.unwrap();
     let rules = side.store.pause_rules(dice.one_in(2)).await.unwrap();
     let entries = side.store.audit(&AuditFilter::default(), 1, 0).await.unwrap().1;
     side.with_names(&format!(
-        "{filter:?} {page:?}\n{executions:?}\n{counts:?}\n{modules:?}\n{versions:?}
+        "{filter:?} {page:?}\n{executions:?}\n{counts:?}\n{modules:?}\n{versions:?}\n{settings:?}
          {troubles:?}\n{rules:?}\n{entries}"
     ))
 }
@@ -441,6 +465,9 @@ const OUTCOMES: &[&str] = &[
     "waiting: true",
     "Ok(New(VersionView",
     "Ok(Same(",
+    "waiting: true, digest",
+    "set, active: None",
+    "set, active: Some(",
     "Ok(Removed)",
     "Ok(NoSuchModule)",
     "Ok(InUse(",

@@ -98,6 +98,7 @@ pub(super) fn upload(task_name: &str, component: &[u8]) -> NewVersion {
         manifest: json(r#"{"description":"a test"}"#),
         compiled_in_ms: 12,
         now: at(500),
+        waits: false,
     }
 }
 

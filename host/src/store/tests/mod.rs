@@ -12,4 +12,5 @@ mod modules;
 mod recovery;
 mod repairs;
 mod schema;
+mod settings;
 mod starts;

@@ -38,6 +38,7 @@ async fn an_upload_is_the_next_version_and_active(store: Arc<dyn Store>) {
         task: task("order"),
         version: 1,
         active: true,
+        waiting: false,
         digest: Digest::of(b"one"),
         size_bytes: 3,
         compiled_in_ms: 12,
@@ -51,7 +52,7 @@ async fn an_upload_is_the_next_version_and_active(store: Arc<dyn Store>) {
     assert_eq!(numbers(&store, "order").await, Some(vec![(2, true), (1, false)]));
     assert_eq!(store.version(&task("order"), 2).await.unwrap(), Some(second.clone()));
     assert_eq!(store.version(&task("order"), 3).await.unwrap(), None);
-    let module = ModuleView { task: task("order"), active: second, versions: 2, unfinished: 0 };
+    let module = ModuleView { task: task("order"), shown: second, waiting: None, versions: 2, unfinished: 0 };
     assert_eq!(store.module(&task("order")).await.unwrap(), Some(module));
     let names: Vec<_> = store.modules().await.unwrap().iter().map(|module| module.task.to_string()).collect();
     assert_eq!(names, ["a-task", "order"]);
@@ -122,7 +123,7 @@ async fn what_runs_on_a_version_is_counted(store: Arc<dyn Store>) {
     add(&store, "order", b"two").await;
     store.create_execution(NewExecution { version: 2, ..start("c", "order", "{}") }).await.unwrap();
     let module = store.module(&task("order")).await.unwrap().unwrap();
-    assert_eq!((module.unfinished, module.active.unfinished), (3, 1));
+    assert_eq!((module.unfinished, module.shown.unfinished), (3, 1));
     let versions = store.versions(&task("order")).await.unwrap().unwrap();
     assert_eq!(versions.iter().map(|version| version.unfinished).collect::<Vec<_>>(), [1, 2]);
     store.cancel(&id("b"), None, at(9), audit()).await.unwrap();

@@ -69,12 +69,13 @@ async fn a_database_is_made_once_and_found_again() {
     components: digest bytes
     events: seq execution_key name received_ms consumed_by payload
     executions: execution_key execution_id task_name fingerprint status scheduled_ms completed_ms run_key run_index version result error trouble trouble_shape payload
-    module_versions: task_name version digest size_bytes compiled_in_ms created_ms manifest
+    module_versions: task_name version digest size_bytes compiled_in_ms created_ms waiting manifest
     modules: task_name active_version versions_given
     pause_rules: rule_key rule_id execution_id task_name step_pattern created_ms created_by reason expires_ms deleted_ms deleted_by
     pulse: id beats
     records: seq run_key number body
     runs: run_key execution_key run_index version trigger status created_ms started_ms completed_ms deadline_ms claim_epoch claim_state claim_records crashes due_ms waiting awaited_event triggered_by result error payload
+    task_settings: task_name grants limits
     ");
 }
 

@@ -168,6 +168,10 @@ impl Store for Faulty {
         self.store.activate_version(task, version, audit).await
     }
 
+    async fn put_settings(&self, change: SettingsChange) -> Result<Option<VersionView>, StoreError> {
+        self.store.put_settings(change).await
+    }
+
     async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError> {
         self.store.remove_module(task, audit).await
     }
@@ -268,5 +272,13 @@ impl Views for Faulty {
 
     async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError> {
         verb!(self, self.store.version(task, version))
+    }
+
+    async fn settings(&self) -> Result<Vec<(TaskName, SettingsView)>, StoreError> {
+        verb!(self, self.store.settings())
+    }
+
+    async fn settings_of(&self, task: &TaskName) -> Result<SettingsView, StoreError> {
+        verb!(self, self.store.settings_of(task))
     }
 }

@@ -26,5 +26,6 @@ pub mod store;
 
 pub mod audit;
 pub mod fault;
+pub mod guest_logs;
 pub mod logs;
 pub mod verdict;

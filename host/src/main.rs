@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         }
         Command::Inspect { file, json } => run(verdict::print(&file, json)),
     };
+    logs::finish();
     done.unwrap_or_else(|error| {
         eprintln!("stepbox: {error:#}");
         ExitCode::from(2)

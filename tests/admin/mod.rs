@@ -8,6 +8,7 @@ mod cancels;
 mod clocks;
 mod detail;
 mod holds;
+mod logs;
 mod pauses;
 mod prefixes;
 mod removed;

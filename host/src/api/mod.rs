@@ -13,6 +13,7 @@ mod executions;
 mod extract;
 mod fields;
 mod health;
+mod logs;
 mod modules;
 mod pauses;
 mod query;
@@ -41,6 +42,7 @@ use self::{extract::BodyMax, health::Probe};
 use crate::{
     config::BodyLimits,
     engine::Engine,
+    guest_logs::GuestLogs,
     store::{Store, Views},
 };
 
@@ -57,6 +59,7 @@ pub fn router(api: Api) -> Router {
     let admin = Router::new()
         .route("/executions/{id}/detail", get(detail::detail))
         .route("/executions/{id}/runs", get(detail::runs))
+        .route("/executions/{id}/logs", get(logs::logs))
         .route("/executions/{id}/retry-step", post(repairs::retry_step))
         .route("/executions/{id}/steps/{name}/resolve", post(repairs::resolve_step))
         .route("/executions/{id}/restart", post(repairs::restart))
@@ -96,6 +99,7 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     engine: Engine,
     views: Arc<dyn Views>,
+    logs: GuestLogs,
     probe: Probe,
     registry: Registry,
     limits: BodyLimits,
@@ -107,11 +111,13 @@ impl Api {
     pub fn new(
         engine: Engine,
         store: Arc<dyn Store>,
+        logs: GuestLogs,
         limits: BodyLimits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api(Arc::new(Inner {
-            registry: health::registry(&engine),
+            registry: health::registry(&engine, &logs),
+            logs,
             probe: Probe::new(store.clone()),
             views: store,
             engine,
@@ -126,6 +132,10 @@ impl Api {
 
     fn views(&self) -> &dyn Views {
         self.0.views.as_ref()
+    }
+
+    fn logs(&self) -> &GuestLogs {
+        &self.0.logs
     }
 
     fn probe(&self) -> &Probe {

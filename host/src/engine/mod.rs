@@ -22,6 +22,7 @@ mod repair;
 mod replay_logs;
 mod settings;
 mod start;
+mod step_logs;
 mod stopping;
 mod timers;
 mod turns;

@@ -4,6 +4,7 @@
 //! what the API reads. All that a decision needs is one value ([`Commit`]), written in one
 //! transaction or not at all; what was answered `Ok` is on disk.
 
+pub mod logs;
 pub mod memory;
 pub mod sqlite;
 

@@ -4,6 +4,7 @@ mod admin_refusals;
 mod bulks;
 mod executions;
 mod harness;
+mod logs;
 mod modules;
 mod operations;
 mod pauses;

@@ -9,6 +9,7 @@ mod audit;
 mod bulks;
 mod detail;
 mod executions;
+mod logs;
 mod modules;
 mod pauses;
 mod repairs;
@@ -27,6 +28,7 @@ pub use self::{
     bulks::{Bulk, BulkCount, FailureGroup, bulk_action},
     detail::{Detail, Run},
     executions::{EventAnswer, Execution, StartedExecution, Stats, WaitingFor},
+    logs::LogLine,
     modules::{Inspection, Module, ModuleVersion, Refusal},
     pauses::{PauseRule, RulesDeleted},
     repairs::{RerunAnswer, ResolveAnswer, RestartAnswer, RetryAnswer},

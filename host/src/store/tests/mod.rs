@@ -8,6 +8,7 @@ mod differential;
 mod events;
 mod given;
 mod lists;
+mod logs;
 mod modules;
 mod recovery;
 mod repairs;

@@ -63,6 +63,11 @@ pub struct Config {
         value_parser = limit)]
     pub ceilings: Vec<(Limit, u64)>,
 
+    /// The file with the key for secrets, 32 bytes in base64 as `stepbox secret keygen` prints them. Or
+    /// have the key itself in STEPBOX_SECRETS_KEY. Without one no secret can be set or used
+    #[arg(long, env = "STEPBOX_SECRETS_KEY_FILE", value_name = "FILE")]
+    pub secrets_key_file: Option<PathBuf>,
+
     /// How much of what guests print is kept, in bytes. When it is more, the logs of those runs go
     /// first that have printed nothing for longest
     #[arg(long, env = "STEPBOX_LOGS_MAX_BYTES", value_name = "BYTES", default_value_t = 256 << 20,

@@ -238,7 +238,7 @@ async fn nothing_a_guest_writes_forges_a_line() {
 async fn a_flood_is_bounded_and_the_last_lines_are_kept() {
     let server = Setup::default().with("logs-max-bytes", 1 << 20).start().await;
     let flood = in_turn(&[json!({ "flood": { "lines": 3_000 } })]);
-    let lines: Vec<Value> = (0..5)
+    let lines: Vec<Value> = (0..4)
         .map(|n| step_with(&format!("flood-{n}"), json!({ "act": flood })))
         .chain([print("last")])
         .collect();
@@ -250,13 +250,13 @@ async fn a_flood_is_bounded_and_the_last_lines_are_kept() {
         "{first}"
     );
     let last = server.printed("flood", "?order=desc&limit=2").await;
-    assert_eq!(last, ["handler info stdout: last", "flood-4/1 info stdout: flood 2999"]);
+    assert_eq!(last, ["handler info stdout: last", "flood-3/1 info stdout: flood 2999"]);
     let metrics = server.get("/metrics").await.text;
     let count = |name: &str| -> u64 {
         let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
-    assert!(count("stepbox_log_lines_dropped_total ") > 10_000, "{metrics}");
+    assert!(count("stepbox_log_lines_dropped_total ") > 8_000, "{metrics}");
     assert!(count("stepbox_log_bytes ") <= 1 << 20, "{metrics}");
 }
 

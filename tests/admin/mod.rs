@@ -17,4 +17,5 @@ mod resolve;
 mod restart;
 mod retry;
 mod retry_overrides;
+mod secrets;
 mod verify;

@@ -19,7 +19,7 @@ pub struct AuditEntry {
     pub action: AuditAction,
     pub execution: Option<ExecutionId>,
     pub task: Option<TaskName>,
-    /// What within the execution or the task: a step, a pause rule, a version, a bulk repair.
+    /// What within the execution or the task: a step, a pause rule, a version, a bulk repair, a secret's name.
     pub target: Option<String>,
     /// What it was like, as JSON; null where there was nothing.
     pub before: Json,
@@ -44,10 +44,12 @@ pub enum AuditAction {
     CancelBulk,
     /// By the host itself: too much failed again.
     StopBulk,
+    SetSecret,
+    DeleteSecret,
 }
 
 impl AuditAction {
-    pub const ALL: [AuditAction; 13] = [
+    pub const ALL: [AuditAction; 15] = [
         Self::RetryStep,
         Self::ResolveStep,
         Self::Restart,
@@ -61,6 +63,8 @@ impl AuditAction {
         Self::StartBulk,
         Self::CancelBulk,
         Self::StopBulk,
+        Self::SetSecret,
+        Self::DeleteSecret,
     ];
 
     /// The word in the API and in the store.
@@ -79,6 +83,8 @@ impl AuditAction {
             Self::StartBulk => "start_bulk",
             Self::CancelBulk => "cancel_bulk",
             Self::StopBulk => "stop_bulk",
+            Self::SetSecret => "set_secret",
+            Self::DeleteSecret => "delete_secret",
         }
     }
 

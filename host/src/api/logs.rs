@@ -130,6 +130,14 @@ struct Follower {
     events: mpsc::Sender<Bytes>,
 }
 
+/// Which lines are meant: all that have been printed, for which what is on its way has to be written,
+/// or those that have been written. To ask for the first each time would write them one by one.
+#[derive(Clone, Copy)]
+enum When {
+    Printed,
+    Written,
+}
+
 /// The client is gone, or as good as gone.
 struct Gone;
 
@@ -152,13 +160,16 @@ impl Follower {
     async fn until_over(&mut self) -> Result<ExecutionStatus, Gone> {
         // At once, so that the client knows that it is heard.
         self.send(": the log follows\n\n".to_owned()).await?;
+        self.send_what_there_is(When::Printed).await?;
         loop {
-            self.send_what_there_is().await?;
             let (engine, execution) = (self.api.engine(), &self.filter.execution);
             let over = tokio::select! {
                 biased;
                 () = self.events.closed() => return Err(Gone),
-                () = self.following.news() => None,
+                () = self.following.news() => {
+                    self.send_what_there_is(When::Written).await?;
+                    None
+                }
                 view = engine.wait(execution, LOOK_AGAIN) => match view {
                     Ok(view) if view.status.is_terminal() => Some(view.status),
                     Ok(_) => None,
@@ -174,15 +185,20 @@ impl Follower {
             };
             if let Some(status) = over {
                 // What was printed last may have come after the last look.
-                self.send_what_there_is().await?;
+                self.send_what_there_is(When::Printed).await?;
                 return Ok(status);
             }
         }
     }
 
-    async fn send_what_there_is(&mut self) -> Result<(), Gone> {
+    async fn send_what_there_is(&mut self, when: When) -> Result<(), Gone> {
         loop {
-            let lines = self.api.logs().lines(&self.filter).await.map_err(|error| {
+            let logs = self.api.logs();
+            let lines = match when {
+                When::Printed => logs.lines(&self.filter).await,
+                When::Written => logs.stored(&self.filter).await,
+            };
+            let lines = lines.map_err(|error| {
                 tracing::debug!(%error, "a log cannot be followed any more");
                 Gone
             })?;

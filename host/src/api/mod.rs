@@ -18,6 +18,7 @@ mod modules;
 mod pauses;
 mod query;
 mod repairs;
+mod secrets;
 mod server;
 pub mod wire;
 
@@ -44,6 +45,7 @@ use crate::{
     engine::Engine,
     guest_logs::GuestLogs,
     store::{Store, Views},
+    vault::Vault,
 };
 
 /// The whole map.
@@ -72,6 +74,8 @@ pub fn router(api: Api) -> Router {
         .route("/bulk/{bulk}", get(bulks::one))
         .route("/bulk/{bulk}/cancel", post(bulks::cancel))
         .route("/audit", get(audit::list))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{secret}", put(secrets::set).delete(secrets::delete))
         .route("/modules", get(modules::list))
         .route("/modules/{task}", put(modules::upload).get(modules::one).delete(modules::remove))
         .route("/modules/{task}/versions", get(modules::versions))
@@ -100,6 +104,7 @@ struct Inner {
     engine: Engine,
     views: Arc<dyn Views>,
     logs: GuestLogs,
+    vault: Vault,
     probe: Probe,
     registry: Registry,
     limits: BodyLimits,
@@ -112,12 +117,14 @@ impl Api {
         engine: Engine,
         store: Arc<dyn Store>,
         logs: GuestLogs,
+        vault: Vault,
         limits: BodyLimits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api(Arc::new(Inner {
             registry: health::registry(&engine, &logs),
             logs,
+            vault,
             probe: Probe::new(store.clone()),
             views: store,
             engine,
@@ -136,6 +143,10 @@ impl Api {
 
     fn logs(&self) -> &GuestLogs {
         &self.0.logs
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.0.vault
     }
 
     fn probe(&self) -> &Probe {

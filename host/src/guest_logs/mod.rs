@@ -84,6 +84,11 @@ impl GuestLogs {
         self.0.store.lines(filter).await
     }
 
+    /// The lines that `filter` matches, as far as they have been written.
+    pub async fn stored(&self, filter: &LogFilter) -> Result<Vec<LogView>, StoreError> {
+        self.0.store.lines(filter).await
+    }
+
     /// Comes back when what was printed until now has been written, or could not be.
     async fn catch_up(&self) {
         let (done, wait) = oneshot::channel();

@@ -28,6 +28,7 @@ use stepbox_domain::{
     Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::{BulkId, BulkProgress, BulkState},
+    capability::SecretName,
     event::Event,
     journal::Record,
     pause::{PauseRule, PauseRuleId},
@@ -166,6 +167,12 @@ pub trait Store: Views {
     /// Forgets the task and all its versions, unless executions of it are not over.
     async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError>;
 
+    /// Keeps a secret under its name, in place of the one there was; whether it is new.
+    async fn set_secret(&self, secret: NewSecret, audit: AuditEntry) -> Result<bool, StoreError>;
+
+    /// Forgets a secret; false when there is none. `audit` is written if there was one.
+    async fn delete_secret(&self, name: &SecretName, audit: AuditEntry) -> Result<bool, StoreError>;
+
     /// The bytes of a component; none when no version has that digest.
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -230,6 +237,9 @@ pub trait Views: Send + Sync {
 
     /// Up to `limit` items that nothing has been done with, in order.
     async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError>;
+
+    /// All secrets by name, as they are kept.
+    async fn secrets(&self) -> Result<Vec<SealedSecret>, StoreError>;
 
     /// Every registered task with its active version, by name.
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError>;
@@ -388,6 +398,23 @@ pub struct NewVersion {
     pub manifest: Json,
     pub compiled_in_ms: u64,
     pub now: Timestamp,
+}
+
+/// A secret, encrypted: what the store never sees is its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSecret {
+    pub name: SecretName,
+    pub ciphertext: Vec<u8>,
+    pub now: Timestamp,
+}
+
+/// A secret as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedSecret {
+    pub name: SecretName,
+    pub ciphertext: Vec<u8>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -262,7 +262,8 @@ fn say(how: &str, target: &str, text: &str) {
         "stderr" => eprint!("{text}"),
         level => {
             log::set_max_level(log::LevelFilter::Trace);
-            log::log!(target: target, level.parse().expect("a level"), "{text}");
+            let level: log::Level = level.parse().expect("a level");
+            log::log!(target: target, level, "{text}");
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::{
         logs::{LogBounds, memory::MemoryLogs},
         memory::Memory,
     },
+    vault::{SecretsKey, Vault},
 };
 
 /// What every execution is scheduled at, until the clock is moved.
@@ -72,8 +73,9 @@ impl Host {
         let sink = Arc::new(logs.clone());
         let engine = Engine::new(store.clone(), Arc::new(Scripted), sink, clock.clone(), config);
         engine.begin().await.unwrap();
+        let vault = Vault::open(store.clone(), Some(SecretsKey::generate()), clock.clone()).await.unwrap();
         let (stop, stopping) = watch::channel(false);
-        let router = router(Api::new(engine, store.clone(), logs.clone(), LIMITS, stopping.clone()));
+        let router = router(Api::new(engine, store.clone(), logs.clone(), vault, LIMITS, stopping.clone()));
         Host { router, store, logs, clock, stop, stopping }
     }
 

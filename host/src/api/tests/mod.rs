@@ -10,4 +10,5 @@ mod operations;
 mod pauses;
 mod refusals;
 mod repairs;
+mod secrets;
 mod shapes;

@@ -13,6 +13,7 @@ mod logs;
 mod modules;
 mod pauses;
 mod repairs;
+mod secrets;
 
 use axum::{
     body::Body,
@@ -32,6 +33,7 @@ pub use self::{
     modules::{Inspection, Module, ModuleVersion, Refusal},
     pauses::{PauseRule, RulesDeleted},
     repairs::{RerunAnswer, ResolveAnswer, RestartAnswer, RetryAnswer},
+    secrets::{Secret, SecretChanged},
 };
 use super::ApiError;
 

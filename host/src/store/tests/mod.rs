@@ -13,4 +13,5 @@ mod modules;
 mod recovery;
 mod repairs;
 mod schema;
+mod secrets;
 mod starts;

@@ -77,6 +77,7 @@ async fn a_database_is_made_once_and_found_again() {
     pulse: id beats
     records: seq run_key number body
     runs: run_key execution_key run_index version trigger status created_ms started_ms completed_ms deadline_ms claim_epoch claim_state claim_records crashes due_ms waiting awaited_event triggered_by result error payload
+    secrets: name ciphertext created_ms updated_ms
     ");
 }
 

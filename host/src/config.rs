@@ -11,7 +11,7 @@ use stepbox_domain::{Limit, Limits, limits::LimitSettings, run::Policy};
 use crate::{
     engine::EngineConfig,
     sandbox::{Compiler, SandboxConfig},
-    store::sqlite::StoreConfig,
+    store::{logs::LogBounds, sqlite::StoreConfig},
 };
 
 /// Lists and details that are read at the same time; others queue. A reader is a thread and 16 MB
@@ -62,6 +62,17 @@ pub struct Config {
     #[arg(long = "ceiling", env = "STEPBOX_CEILINGS", value_name = "NAME=NUMBER", value_delimiter = ',',
         value_parser = limit)]
     pub ceilings: Vec<(Limit, u64)>,
+
+    /// The file with the key for secrets, 32 bytes in base64 as `stepbox secret keygen` prints them. Or
+    /// have the key itself in STEPBOX_SECRETS_KEY. Without one no secret can be set or used
+    #[arg(long, env = "STEPBOX_SECRETS_KEY_FILE", value_name = "FILE")]
+    pub secrets_key_file: Option<PathBuf>,
+
+    /// How much of what guests print is kept, in bytes. When it is more, the logs of those runs go
+    /// first that have printed nothing for longest
+    #[arg(long, env = "STEPBOX_LOGS_MAX_BYTES", value_name = "BYTES", default_value_t = 256 << 20,
+        value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
+    pub logs_max_bytes: u64,
 
     /// How long a stop lets steps and requests under way finish, in milliseconds. Less than what
     /// service managers allow before they kill (systemd 90 s, Kubernetes 30 s, Docker 10 s)
@@ -163,6 +174,10 @@ impl Config {
 
     pub fn store(&self) -> StoreConfig {
         StoreConfig { data_dir: self.data.clone(), readers: READERS }
+    }
+
+    pub fn log_bounds(&self) -> LogBounds {
+        LogBounds::new(self.logs_max_bytes)
     }
 
     /// The sandbox's own defaults, made wide enough for what is let in here.

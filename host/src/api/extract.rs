@@ -13,7 +13,9 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use serde_json::value::RawValue;
-use stepbox_domain::{EventName, ExecutionId, Json, StepKey, TaskName, bulk::BulkId, pause::PauseRuleId};
+use stepbox_domain::{
+    EventName, ExecutionId, Json, StepKey, TaskName, bulk::BulkId, capability::SecretName, pause::PauseRuleId,
+};
 
 use super::{
     Api, ApiError,
@@ -94,6 +96,18 @@ impl PathIds {
     /// `{bulk}`.
     pub fn bulk(&self) -> BulkId {
         BulkId::new(self.text("bulk"))
+    }
+
+    /// `{secret}`, that may be new.
+    pub fn new_secret(&self) -> Result<SecretName, ApiError> {
+        SecretName::parse(self.text("secret")).map_err(|error| out_of_range("name", error))
+    }
+
+    /// `{secret}`, that should be there.
+    pub fn secret(&self) -> Result<SecretName, ApiError> {
+        SecretName::parse(self.text("secret")).map_err(|error| {
+            ApiError::not_found("unknown_secret", format!("there is no such secret: {error}"))
+        })
     }
 
     /// `{event}`.
@@ -199,7 +213,11 @@ fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     })
 }
 
-fn has_type(headers: &HeaderMap, expected: &str, fits: impl Fn(&str) -> bool) -> Result<(), ApiError> {
+pub(super) fn has_type(
+    headers: &HeaderMap,
+    expected: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Result<(), ApiError> {
     let found = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let (essence, parameters) =
         found.as_deref().map_or(("", ""), |text| text.split_once(';').unwrap_or((text, "")));
@@ -235,7 +253,7 @@ impl BodyMax {
 /// Between two pieces of a body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
+pub(super) async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

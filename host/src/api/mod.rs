@@ -14,10 +14,12 @@ mod extract;
 mod fields;
 mod grants;
 mod health;
+mod logs;
 mod modules;
 mod pauses;
 mod query;
 mod repairs;
+mod secrets;
 mod server;
 pub mod wire;
 
@@ -42,7 +44,9 @@ use self::{extract::BodyMax, health::Probe};
 use crate::{
     config::BodyLimits,
     engine::Engine,
+    guest_logs::GuestLogs,
     store::{Store, Views},
+    vault::Vault,
 };
 
 /// The whole map.
@@ -58,6 +62,7 @@ pub fn router(api: Api) -> Router {
     let admin = Router::new()
         .route("/executions/{id}/detail", get(detail::detail))
         .route("/executions/{id}/runs", get(detail::runs))
+        .route("/executions/{id}/logs", get(logs::logs))
         .route("/executions/{id}/retry-step", post(repairs::retry_step))
         .route("/executions/{id}/steps/{name}/resolve", post(repairs::resolve_step))
         .route("/executions/{id}/restart", post(repairs::restart))
@@ -70,6 +75,8 @@ pub fn router(api: Api) -> Router {
         .route("/bulk/{bulk}", get(bulks::one))
         .route("/bulk/{bulk}/cancel", post(bulks::cancel))
         .route("/audit", get(audit::list))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{secret}", put(secrets::set).delete(secrets::delete))
         .route("/modules", get(modules::list))
         .route("/modules/{task}", put(modules::upload).get(modules::one).delete(modules::remove))
         .route("/modules/{task}/grants", get(grants::granted).put(grants::grant))
@@ -99,6 +106,8 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     engine: Engine,
     views: Arc<dyn Views>,
+    logs: GuestLogs,
+    vault: Vault,
     probe: Probe,
     registry: Registry,
     limits: BodyLimits,
@@ -110,11 +119,15 @@ impl Api {
     pub fn new(
         engine: Engine,
         store: Arc<dyn Store>,
+        logs: GuestLogs,
+        vault: Vault,
         limits: BodyLimits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api(Arc::new(Inner {
-            registry: health::registry(&engine),
+            registry: health::registry(&engine, &logs),
+            logs,
+            vault,
             probe: Probe::new(store.clone()),
             views: store,
             engine,
@@ -129,6 +142,14 @@ impl Api {
 
     fn views(&self) -> &dyn Views {
         self.0.views.as_ref()
+    }
+
+    fn logs(&self) -> &GuestLogs {
+        &self.0.logs
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.0.vault
     }
 
     fn probe(&self) -> &Probe {

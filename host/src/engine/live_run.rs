@@ -17,7 +17,7 @@ use stepbox_domain::{
 
 use super::{
     Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, settings::TaskSettings,
-    stopping::Phase,
+    step_logs::StepLogs, stopping::Phase,
 };
 use crate::{
     sandbox::{
@@ -45,6 +45,8 @@ pub(crate) struct LiveRun {
     handler_tail: Arc<LogTail>,
     /// What the attempt under way printed last.
     step_tail: Arc<LogTail>,
+    /// Puts the attempt's name to what it prints.
+    step_logs: Arc<StepLogs>,
     /// Calls that were in the journal when this leg began.
     recorded: u32,
     /// What holds for the task; looked up again before each attempt.
@@ -96,13 +98,15 @@ impl LiveRun {
         let shown = (!stood_at_rule).then(|| (run.wait(), run.due()));
         let recorded = u32::try_from(run.steps().len()).unwrap_or(u32::MAX);
         let logs = ReplayLogs::new(context.logs.clone(), recorded);
-        let step_tail = LogTail::new(context.logs.clone());
+        let step_logs = StepLogs::new(context.logs.clone());
+        let step_tail = LogTail::new(step_logs.clone());
         let settings = engine.settings.of(&context.task);
         LiveRun {
             handler_tail: LogTail::new(logs.clone()),
             logs,
             context: GuestContext { logs: step_tail.clone(), ..context },
             step_tail,
+            step_logs,
             recorded,
             engine,
             handle,
@@ -305,6 +309,7 @@ impl LiveRun {
             let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
             if let Reply::Go { attempt, deadline } = reply {
                 tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "begins");
+                self.step_logs.begin(place.key.clone(), attempt);
                 let outcome = self.attempt(&call, attempt, deadline).await?;
                 let receipt = Some(Box::new(self.meter.receipt()));
                 let options = &call.options;

@@ -23,6 +23,7 @@ mod repair;
 mod replay_logs;
 mod settings;
 mod start;
+mod step_logs;
 mod stopping;
 mod timers;
 mod turns;
@@ -44,7 +45,7 @@ use stepbox_domain::{
     ExecutionId, ExecutionStatus, Json, Limits, TaskName, Timestamp,
     audit::{AuditAction, AuditEntry},
     bulk::{BulkId, BulkState},
-    capability::{GrantsError, Missing},
+    capability::{GrantsError, Missing, SecretName},
     limits::LimitError,
     pause::PauseRuleId,
     repair::RepairError,
@@ -198,7 +199,7 @@ pub struct Who {
 
 impl Who {
     /// What goes into the audit trail, but for what it was done to.
-    fn entry(&self, action: AuditAction, at: Timestamp) -> AuditEntry {
+    pub(crate) fn entry(&self, action: AuditAction, at: Timestamp) -> AuditEntry {
         AuditEntry {
             at,
             actor: self.by.clone(),
@@ -334,6 +335,11 @@ impl Engine {
         &engine.metrics
     }
 
+    /// The tasks whose grants name the secret.
+    pub fn tasks_granted(&self, secret: &SecretName) -> Vec<TaskName> {
+        self.0.settings.tasks_granted(secret)
+    }
+
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
@@ -354,7 +360,7 @@ fn quarantine_ms(crashes: u32) -> u64 {
 
 /// Carries `verb` through although whoever asked for it may go away: a client that hangs up must
 /// not leave a run claimed by nobody, or an event stored that no one was told of.
-async fn carried_through<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) async fn carried_through<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
     match tokio::spawn(verb).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

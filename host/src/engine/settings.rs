@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use stepbox_domain::{Limits, TaskName, capability::Grants, limits::LimitSettings};
+use stepbox_domain::{
+    Limits, TaskName,
+    capability::{Grants, SecretName},
+    limits::LimitSettings,
+};
 
 /// The settings of all tasks, in memory; the store has the truth.
 pub(crate) struct Settings {
@@ -58,6 +62,15 @@ impl Settings {
     /// What holds where nothing is set.
     pub fn default_limits(&self) -> &Limits {
         &self.default.limits
+    }
+
+    /// The tasks whose grants name the secret, by name.
+    pub fn tasks_granted(&self, secret: &SecretName) -> Vec<TaskName> {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        let named = tasks.iter().filter(|(_, settings)| settings.grants.secrets.contains_key(secret));
+        let mut named: Vec<TaskName> = named.map(|(task, _)| task.clone()).collect();
+        named.sort();
+        named
     }
 
     /// What no task may be set above.

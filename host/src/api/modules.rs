@@ -18,7 +18,7 @@ pub async fn upload(
     State(api): State<Api>,
     path: PathIds,
     query: Query,
-    Component(component): Component,
+    Component(component, _place): Component,
 ) -> Result<Response, ApiError> {
     let who = query.only(&WHO)?.who()?;
     let (status, version) = match api.engine().upload(path.new_task()?, component, who).await? {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use stepbox_domain::{Limits, TaskName, capability::Grants, limits::LimitSettings};
+use tokio::sync::watch;
 
 /// The settings of all tasks, in memory; the store has the truth.
 pub(crate) struct Settings {
@@ -13,6 +14,7 @@ pub(crate) struct Settings {
     default: Arc<TaskSettings>,
     ceilings: Limits,
     tasks: RwLock<HashMap<TaskName, Arc<TaskSettings>>>,
+    changed: watch::Sender<()>,
 }
 
 /// What holds for the runs of one task. Replaced as a whole, so that who holds one sees by its
@@ -29,6 +31,7 @@ impl Settings {
             default: Arc::new(TaskSettings { grants: Arc::default(), limits }),
             ceilings: ceilings.clone(),
             tasks: RwLock::default(),
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -43,6 +46,12 @@ impl Settings {
         let limits = Arc::new(self.default.limits.with(limits).capped(&self.ceilings));
         let settings = Arc::new(TaskSettings { grants: Arc::new(grants), limits });
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(task, settings);
+        self.changed.send_replace(());
+    }
+
+    /// Notified whenever something has been set.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// What no task may be set above.

@@ -9,6 +9,6 @@ mod places;
 mod steps;
 mod uploads;
 
-use stepbox_domain::Digest;
+use stepbox_domain::{Digest, Limit};
 
 use super::{testing::*, *};

@@ -218,7 +218,7 @@ fn not_over_yet(api: &Api, view: ExecutionView, patience: Duration) -> ApiError 
         }
         Some(wire::WaitingFor::Capacity { live_max }) => {
             format!(
-                " and waits for its turn: {live_max} runs of its task may be live at the same time (liveMax)"
+                " and waits for its turn: no more than {live_max} runs of its task go on at the same time (liveMax)"
             )
         }
         Some(wire::WaitingFor::Retry { step, attempt, .. }) => {

@@ -150,8 +150,8 @@ impl Api {
         self.0.uploads.clone().try_acquire_owned().map_err(|_| {
             let max = self.0.limits.uploads_max;
             let message = format!(
-                "{max} uploads are under way, which is the limit (--uploads-max, STEPBOX_UPLOADS_MAX); send \
-                 it again in a while"
+                "as many uploads are under way as may be: {max} (--uploads-max, STEPBOX_UPLOADS_MAX); send it \
+                 again in a while"
             );
             ApiError::unavailable("too_many_uploads", message)
         })

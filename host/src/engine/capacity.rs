@@ -87,14 +87,15 @@ impl Capacity {
     ) -> Option<Place<'a>> {
         let mut state = self.state();
         let place = || Place { capacity: self, ready, task: task.clone() };
+        if state.invited.remove(&run).is_some() {
+            return Some(place());
+        }
         let share = state.share(task, live_max);
         if !share.is_full() {
             share.live += 1;
             return Some(place());
         }
-        if !state.invited.contains_key(&run) {
-            state.line_up(task, run, id);
-        }
+        state.line_up(task, run, id);
         // More may be permitted than when the others came.
         let invited = state.invite(task);
         let has_place = state.invited.remove(&run).is_some();

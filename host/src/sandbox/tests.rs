@@ -5,6 +5,7 @@ mod compile;
 mod determinism;
 mod handler;
 mod hostile;
+mod limits;
 mod places;
 mod steps;
 mod uploads;

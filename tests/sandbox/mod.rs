@@ -3,3 +3,4 @@
 //! What uploads may be refused for is in `api::uploads`.
 
 mod hostile;
+mod limits;

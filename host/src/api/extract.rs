@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use stepbox_domain::{
     EventName, ExecutionId, Json, StepKey, TaskName, bulk::BulkId, capability::SecretName, pause::PauseRuleId,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api, ApiError,
@@ -184,15 +185,17 @@ impl FromRequest<Api> for AnyJson {
     }
 }
 
-/// A body that is a component.
-pub struct Component(pub Vec<u8>);
+/// A body that is a component, and its place among the uploads under way.
+pub struct Component(pub Vec<u8>, pub OwnedSemaphorePermit);
 
 impl FromRequest<Api> for Component {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         has_type(request.headers(), "application/wasm", |essence| essence == "application/wasm")?;
-        Ok(Component(read(request, api.upload_max()).await?.into()))
+        // Before anything of the body is here.
+        let place = api.place_for_upload()?;
+        Ok(Component(read(request, api.upload_max()).await?.into(), place))
     }
 }
 

@@ -36,7 +36,7 @@ use axum::{
     routing::{get, post, put},
 };
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::{error::ApiError, server::serve};
@@ -111,6 +111,8 @@ struct Inner {
     probe: Probe,
     registry: Registry,
     limits: BodyLimits,
+    /// For uploads under way.
+    uploads: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -131,6 +133,7 @@ impl Api {
             probe: Probe::new(store.clone()),
             views: store,
             engine,
+            uploads: Arc::new(Semaphore::new(limits.uploads_max as usize)),
             limits,
             stopping,
         }))
@@ -164,6 +167,18 @@ impl Api {
     fn body_max(&self) -> BodyMax {
         let how_to_raise = "--body-max-bytes (STEPBOX_BODY_MAX_BYTES)";
         BodyMax { bytes: self.0.limits.body_max_bytes, how_to_raise }
+    }
+
+    /// A place for an upload, to be held as long as its component is.
+    fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.0.uploads.clone().try_acquire_owned().map_err(|_| {
+            let max = self.0.limits.uploads_max;
+            let message = format!(
+                "as many uploads are under way as may be: {max} (--uploads-max, STEPBOX_UPLOADS_MAX); send it \
+                 again in a while"
+            );
+            ApiError::unavailable("too_many_uploads", message)
+        })
     }
 
     /// For components.

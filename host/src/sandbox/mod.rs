@@ -10,7 +10,9 @@
 #![deny(unsafe_code)]
 
 mod bindings;
+mod bounds;
 mod cache;
+mod call_rate;
 mod compile;
 mod config;
 mod ending;
@@ -24,6 +26,7 @@ mod output;
 mod places;
 mod runtime;
 mod state;
+mod turns;
 mod values;
 mod virtual_wasi;
 
@@ -118,6 +121,8 @@ pub struct GuestContext {
 pub struct HandlerSetup {
     pub context: GuestContext,
     pub limits: Arc<Limits>,
+    /// Where it is noted what the leg takes.
+    pub meter: Arc<Meter>,
 }
 
 /// For the step instance.

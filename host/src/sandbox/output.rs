@@ -9,14 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use stepbox_domain::RunId;
+use stepbox_domain::{Limit, RunId};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use super::{GuestLimits, LogLevel, LogLine, LogSink};
+use super::{LogLevel, LogLine, LogSink, bounds::Bounds};
 
 /// The output of one instance: stdout, stderr and the lines of `log`.
 pub(super) struct Output {
@@ -52,12 +52,12 @@ pub(super) enum Stream {
 }
 
 impl Output {
-    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, limits: &GuestLimits) -> Arc<Self> {
+    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, bounds: &Bounds) -> Arc<Self> {
         Arc::new(Output {
             run,
             sink,
-            line_max_bytes: limits.line_max_bytes,
-            output_max_bytes: limits.output_max_bytes,
+            line_max_bytes: bounds.host.line_max_bytes,
+            output_max_bytes: bounds.size(Limit::OutputMaxBytes),
             state: Mutex::default(),
         })
     }
@@ -262,13 +262,19 @@ impl AsyncWrite for Lines {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::sandbox::testing::Captured;
+    use stepbox_domain::Limits;
 
-    fn output(line_max_bytes: usize, output_max_bytes: usize) -> (Arc<Output>, Arc<Captured>) {
+    use super::*;
+    use crate::sandbox::{GuestLimits, testing::Captured};
+
+    fn output(line_max_bytes: usize, output_max_bytes: u64) -> (Arc<Output>, Arc<Captured>) {
         let sink = Arc::new(Captured::default());
-        let limits = GuestLimits { line_max_bytes, output_max_bytes, ..GuestLimits::default() };
-        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), &limits), sink)
+        let settings = [(Limit::OutputMaxBytes, output_max_bytes)].into_iter().collect();
+        let bounds = Bounds {
+            task: Arc::new(Limits::default().with(&settings)),
+            host: Arc::new(GuestLimits { line_max_bytes, ..GuestLimits::default() }),
+        };
+        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), &bounds), sink)
     }
 
     #[test]

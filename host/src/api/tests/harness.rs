@@ -53,7 +53,7 @@ pub struct Host {
     pub stopping: watch::Receiver<bool>,
 }
 
-pub const LIMITS: BodyLimits = BodyLimits { body_max_bytes: 1_000, upload_max_bytes: 2_000 };
+pub const LIMITS: BodyLimits = BodyLimits { body_max_bytes: 1_000, upload_max_bytes: 2_000, uploads_max: 2 };
 
 impl Host {
     /// With no module in it.

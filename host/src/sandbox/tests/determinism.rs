@@ -60,7 +60,13 @@ async fn another_run_has_other_random_numbers() {
     let guest = bed.guest(looks_around()).await;
     let first = numbers(&result(bed.run(&guest, nothing()).await));
     let context = GuestContext { run_id: RunId::parse("order-7:run:1").unwrap(), ..bed.context() };
-    let exit = guest.run(HandlerSetup { context, limits: Arc::default() }, &json("null"), nothing()).await;
+    let exit = guest
+        .run(
+            HandlerSetup { context, limits: Arc::default(), meter: Arc::default() },
+            &json("null"),
+            nothing(),
+        )
+        .await;
     let second = numbers(&result(exit));
     for place in 3..7 {
         assert_ne!(first[place], second[place], "number {place}");

@@ -29,7 +29,8 @@ hostile: target ## attack a release build in every way that we know of, hold the
 		cargo test -p stepbox --test it hostile:: -- --test-threads=1
 
 fuzz: guests ## throw damaged uploads, requests, manifests and grants at it (ARGS="--seed 7 --seconds 3600")
-	cargo run -p stepbox-fuzz -- all --seconds 600 --corpus $(GUESTS) $(ARGS)
+	cargo test --workspace --no-run
+	target/debug/fuzz all --seconds 600 --corpus $(GUESTS) $(ARGS)
 
 bench: bench-build ## measure: each figure beside its floor from the same run (ARGS="--only latency" for one)
 	target/release/bench --stepbox target/release/stepbox --guest $(GUESTS)/bench_guest.wasm $(ARGS)

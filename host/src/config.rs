@@ -1,9 +1,10 @@
 //! Every address and limit that an operator may set: unit, default, reason.
 //!
-//! The doc comments are what `stepbox serve --help` shows. What a guest may take is set in
-//! [`crate::sandbox::SandboxConfig`].
+//! The doc comments are what `stepbox serve --help` shows. What a task may take is in
+//! [`stepbox_domain::limits`], what no task differs in is in [`crate::sandbox::SandboxConfig`];
+//! docs/limits.md shows it all.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use stepbox_domain::{Limit, Limits, limits::LimitSettings, run::Policy};
@@ -11,12 +12,15 @@ use stepbox_domain::{Limit, Limits, limits::LimitSettings, run::Policy};
 use crate::{
     engine::EngineConfig,
     sandbox::{CompileLimits, Compiler, SandboxConfig},
-    store::sqlite::StoreConfig,
+    store::{logs::LogBounds, sqlite::StoreConfig},
 };
 
 /// Lists and details that are read at the same time; others queue. A reader is a thread and 16 MB
 /// of cache at most.
 const READERS: u32 = 4;
+
+/// What 32 bits can address.
+const WASM_MEMORY_MAX_BYTES: u64 = 4 << 30;
 
 /// How a host is set up.
 #[derive(Args, Clone, Debug)]
@@ -37,7 +41,7 @@ pub struct Config {
     pub bodies: BodyLimits,
 
     #[command(flatten)]
-    pub compiling: CompileBounds,
+    pub compiling: CompileOptions,
 
     /// Runs that hold an instance at the same time, parked ones counted; others queue. A Rust
     /// guest takes some 100 KiB for it
@@ -66,10 +70,25 @@ pub struct Config {
         value_parser = limit)]
     pub ceilings: Vec<(Limit, u64)>,
 
+    /// The file with the key for secrets, 32 bytes in base64 as `stepbox secret keygen` prints them. Or
+    /// have the key itself in STEPBOX_SECRETS_KEY. Without one no secret can be set or used
+    #[arg(long, env = "STEPBOX_SECRETS_KEY_FILE", value_name = "FILE")]
+    pub secrets_key_file: Option<PathBuf>,
+
+    /// How much of what guests print is kept, in bytes. When it is more, the logs of those runs go
+    /// first that have printed nothing for longest
+    #[arg(long, env = "STEPBOX_LOGS_MAX_BYTES", value_name = "BYTES", default_value_t = 256 << 20,
+        value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
+    pub logs_max_bytes: u64,
+
     /// How long a stop lets steps and requests under way finish, in milliseconds. Less than what
     /// service managers allow before they kill (systemd 90 s, Kubernetes 30 s, Docker 10 s)
     #[arg(long, env = "STEPBOX_STOP_PATIENCE_MS", value_name = "MS", default_value_t = 8_000)]
     pub stop_patience_ms: u64,
+
+    /// Guests are neither counted nor bounded, to measure what that costs
+    #[arg(long, hide = true)]
+    pub without_limits_for_bench: bool,
 }
 
 fn settings(given: &[(Limit, u64)]) -> LimitSettings {
@@ -100,27 +119,38 @@ pub struct BodyLimits {
     /// A module, in bytes. Python guests have 19 MB, Rust guests some hundred kB
     #[arg(long, env = "STEPBOX_UPLOAD_MAX_BYTES", value_name = "BYTES", default_value_t = 32 << 20)]
     pub upload_max_bytes: usize,
+
+    /// Uploads that are taken in at the same time, those that wait for the compiler among them;
+    /// others are sent away with 503. Each is kept in memory as a whole
+    #[arg(long, env = "STEPBOX_UPLOADS_MAX", value_name = "UPLOADS", default_value_t = 4,
+        value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub uploads_max: u32,
 }
 
-/// What compiling one upload may take, in the process of its own that does it. Beyond it the upload
-/// is refused.
+/// What compiling an upload may take. It happens in a process of its own.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct CompileBounds {
-    /// CPU time of compiling one module, in seconds. Python guests take some 12
-    #[arg(long, env = "STEPBOX_COMPILE_CPU_MAX_S", value_name = "SECONDS",
-        default_value_t = CompileLimits::default().cpu_max_s, value_parser = clap::value_parser!(u64).range(1..))]
+pub struct CompileOptions {
+    /// CPU time for compiling an upload, of all threads together, in seconds
+    #[arg(long, env = "STEPBOX_COMPILE_CPU_MAX_S", value_name = "SECONDS", default_value_t = 120,
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub compile_cpu_max_s: u64,
 
-    /// Time by the clock of compiling one module, in milliseconds
-    #[arg(long, env = "STEPBOX_COMPILE_WALL_MAX_MS", value_name = "MS",
-        default_value_t = CompileLimits::default().wall_max_ms, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Time by the clock for compiling an upload, in milliseconds. Python guests take 12 s on two
+    /// cores, more beside others
+    #[arg(long, env = "STEPBOX_COMPILE_WALL_MAX_MS", value_name = "MS", default_value_t = 120_000,
+        value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub compile_wall_max_ms: u64,
 
-    /// Address space of compiling one module, in bytes. The largest honest guests stay below 1 GiB
-    #[arg(long, env = "STEPBOX_COMPILE_MEMORY_MAX_BYTES", value_name = "BYTES",
-        default_value_t = CompileLimits::default().memory_max_bytes,
+    /// Address space for compiling an upload, in bytes. The largest honest guests seen stay below
+    /// 1 GiB
+    #[arg(long, env = "STEPBOX_COMPILE_MEMORY_MAX_BYTES", value_name = "BYTES", default_value_t = 2 << 30,
         value_parser = clap::value_parser!(u64).range(64 << 20..))]
     pub compile_memory_max_bytes: u64,
+
+    /// Uploads that are compiled at the same time; others queue. Each uses all processors
+    #[arg(long, env = "STEPBOX_COMPILE_AT_ONCE_MAX", value_name = "UPLOADS", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub compile_at_once_max: u32,
 }
 
 /// What is logged, on stderr.
@@ -153,7 +183,24 @@ impl Config {
             self.parked_max(),
             self.live_max
         );
+        settings(&self.limits).check(&self.ceilings())?;
+        let memory_max_bytes = self.ceilings().get(Limit::MemoryMaxBytes);
+        anyhow::ensure!(
+            memory_max_bytes <= WASM_MEMORY_MAX_BYTES,
+            "the ceiling of memoryMaxBytes is {memory_max_bytes}, but a guest's memory has 4 GiB \
+             ({WASM_MEMORY_MAX_BYTES} bytes) at most"
+        );
+        anyhow::ensure!(
+            !self.without_limits_for_bench || self.listens_for_this_machine_only(),
+            "--without-limits-for-bench lets every guest hurt this host, so it is refused with --listen {}: \
+             it needs an address of this machine only, such as 127.0.0.1:0",
+            self.listen
+        );
         Ok(())
+    }
+
+    fn listens_for_this_machine_only(&self) -> bool {
+        self.listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
     }
 
     fn parked_max(&self) -> u32 {
@@ -177,28 +224,43 @@ impl Config {
 
     /// What guests may take where nothing is set for their task.
     fn limits(&self) -> Limits {
-        Limits::default().with(&settings(&self.limits)).capped(&self.ceilings())
+        self.fit(Limits::default()).with(&settings(&self.limits)).capped(&self.ceilings())
     }
 
     /// What no task may be set above.
     fn ceilings(&self) -> Limits {
-        Limits::ceilings().with(&settings(&self.ceilings))
+        self.fit(Limits::ceilings()).with(&settings(&self.ceilings))
+    }
+
+    /// Who lets larger bodies in means guests to pass them on, unless he says otherwise himself.
+    fn fit(&self, limits: Limits) -> Limits {
+        let body_max_bytes = self.bodies.body_max_bytes as u64;
+        let value_max_bytes = limits.get(Limit::ValueMaxBytes).max(body_max_bytes);
+        limits.with(&settings(&[(Limit::ValueMaxBytes, value_max_bytes)]))
     }
 
     pub fn store(&self) -> StoreConfig {
         StoreConfig { data_dir: self.data.clone(), readers: READERS }
     }
 
+    pub fn log_bounds(&self) -> LogBounds {
+        LogBounds::new(self.logs_max_bytes)
+    }
+
     /// The sandbox's own defaults, made wide enough for what is let in here.
     pub fn sandbox(&self, compiler: Compiler) -> SandboxConfig {
         let mut sandbox = SandboxConfig::new(self.data.join("machine-code"), compiler);
-        let compile = &mut sandbox.compile;
-        compile.upload_max_bytes = self.bodies.upload_max_bytes;
-        compile.cpu_max_s = self.compiling.compile_cpu_max_s;
-        compile.wall_max_ms = self.compiling.compile_wall_max_ms;
-        compile.memory_max_bytes = self.compiling.compile_memory_max_bytes;
-        let guest = &mut sandbox.guest;
-        guest.value_max_bytes = guest.value_max_bytes.max(self.bodies.body_max_bytes);
+        sandbox.compile = CompileLimits {
+            upload_max_bytes: self.bodies.upload_max_bytes,
+            cpu_max_s: self.compiling.compile_cpu_max_s,
+            wall_max_ms: self.compiling.compile_wall_max_ms,
+            memory_max_bytes: self.compiling.compile_memory_max_bytes,
+            at_once_max: self.compiling.compile_at_once_max as usize,
+            ..sandbox.compile
+        };
+        sandbox.limits = self.limits();
+        sandbox.ceilings = self.ceilings();
+        sandbox.without_limits_for_bench = self.without_limits_for_bench;
         let pool = &mut sandbox.pool;
         // Uploads take a place for a moment too, to describe themselves.
         pool.handlers_max = pool.handlers_max.max(self.live_max.saturating_add(16));

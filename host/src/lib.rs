@@ -26,5 +26,8 @@ pub mod store;
 
 pub mod audit;
 pub mod fault;
+pub mod guest_logs;
 pub mod logs;
+pub mod secret_command;
+pub mod vault;
 pub mod verdict;

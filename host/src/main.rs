@@ -3,7 +3,13 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use stepbox::{audit, config::Config, logs, sandbox, serve, verdict};
+use stepbox::{
+    audit,
+    config::Config,
+    logs, sandbox,
+    secret_command::{self, SecretCommand},
+    serve, verdict,
+};
 use stepbox_domain::audit::AuditHash;
 
 /// A WebAssembly-sandboxed durable task host in one binary.
@@ -27,6 +33,12 @@ enum Command {
         /// Print the verdict as JSON
         #[arg(long)]
         json: bool,
+    },
+
+    /// Secrets: make a key, and set, list or delete what a running host keeps
+    Secret {
+        #[command(subcommand)]
+        command: SecretCommand,
     },
 
     /// The audit trail: who changed what, when and why
@@ -81,8 +93,10 @@ fn main() -> ExitCode {
         Command::Audit { command: AuditCommand::Verify { data, expect_head } } => {
             run(audit::verify(&data, expect_head))
         }
+        Command::Secret { command } => run(secret_command::run(command)),
         Command::Inspect { file, json } => run(verdict::print(&file, json)),
     };
+    logs::finish();
     done.unwrap_or_else(|error| {
         eprintln!("stepbox: {error:#}");
         ExitCode::from(2)

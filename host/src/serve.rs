@@ -13,27 +13,36 @@ use crate::{
     api::{self, Api},
     config::Config,
     engine::{Engine, clock::Clock, loader::StoredModules},
-    logs::GuestLogs,
-    sandbox::{Compiler, NoSecrets, Sandbox},
-    store::sqlite,
+    guest_logs::{GuestLogs, QueueBounds},
+    logs,
+    sandbox::{Compiler, Sandbox},
+    store::{logs::sqlite::SqliteLogs, sqlite},
+    vault::{SecretsKey, Vault},
 };
 
 /// Serves until a signal says stop. Errors: it could not start, in one sentence.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     config.check()?;
+    let secrets_key = SecretsKey::given(config.secrets_key_file.as_deref())?;
     let mut signals = Signals::listen()?;
     // First, since it is what most often fails. Who connects before all is ready waits.
     let (listener, address) = bind(&config.listen).await?;
     // Its sentence has its cause in it.
     let store = sqlite::open(&config.store()).await.map_err(anyhow::Error::msg)?;
-    let sandbox = Sandbox::new(config.sandbox(Compiler::Child { exe: this_program()? }), Arc::new(NoSecrets))
-        .context("the sandbox cannot be set up")?;
+    let clock = Clock::system();
+    let vault = Vault::open(store.clone(), secrets_key, clock.clone()).await?;
+    let sandbox =
+        Sandbox::new(config.sandbox(Compiler::Child { exe: this_program()? }), Arc::new(vault.clone()))
+            .context("the sandbox cannot be set up")?;
     let loader = Arc::new(StoredModules { sandbox, store: store.clone() });
-    let engine = Engine::new(store.clone(), loader, Arc::new(GuestLogs), Clock::system(), config.engine());
+    let log_store = SqliteLogs::open(&config.data, config.log_bounds(), clock.now()).await;
+    let guest_logs = GuestLogs::begin(Arc::new(log_store), clock.clone(), QueueBounds::default());
+    let engine = Engine::new(store.clone(), loader, Arc::new(guest_logs.clone()), clock, config.engine());
     engine.begin().await.context("the store cannot be read")?;
 
     let (stop, stopping) = watch::channel(false);
-    let api = Api::new(engine.clone(), store.clone(), config.bodies, stopping.clone());
+    let api =
+        Api::new(engine.clone(), store.clone(), guest_logs.clone(), vault, config.bodies, stopping.clone());
     let mut http = tokio::spawn(api::serve(listener, api::router(api), stopping, config.stop_patience()));
     announce(address);
 
@@ -45,6 +54,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(async move {
         signals.next().await;
         tracing::warn!("stopped at once; what was under way is picked up at the next start");
+        logs::finish();
         std::process::exit(1);
     });
     // Waiting requests are sent away, others may finish; no run is begun, steps may finish.
@@ -54,6 +64,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         // It keeps to the same patience, and has had it.
         let _ = http.await;
     }
+    // What a guest printed last before it was let go of is there too.
+    guest_logs.close().await;
     store.close().await;
     anyhow::ensure!(!ended_early, "the HTTP server ended by itself; the log says why");
     tracing::info!("stopped");

@@ -220,3 +220,12 @@ create table pulse (
 ) strict;
 
 insert into pulse (id, beats) values (1, 0);
+
+-- What only outgoing requests may have. Encrypted by the host; the key is not here.
+create table secrets (
+    name       text    primary key,
+    -- The first bytes say by which key; the name is sealed in, so that rows cannot be swapped.
+    ciphertext blob    not null,
+    created_ms integer not null,
+    updated_ms integer not null
+) strict;

@@ -51,6 +51,7 @@ struct Logs {
 #[derive(Clone, Default)]
 pub struct Setup {
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     fault: Option<String>,
     clock: Option<OwnClock>,
 }
@@ -97,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// Adds a variable to the environment.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// A server with the tasks `scenario` and `raw`.
     pub async fn start(self) -> Server {
         let folder = new_folder();
@@ -130,6 +137,7 @@ impl Setup {
         let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(&self.arguments);
         command.args(["--log", "info", "--log-format", "json"]).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.envs(self.fault.iter().map(|fault| ("STEPBOX_FAULT", fault)));
         command.envs(self.clock.iter().flat_map(OwnClock::environment));
         // SAFETY: one system call between fork and exec, nothing is allocated. The server must
@@ -295,6 +303,13 @@ impl Server {
     /// The number of its process.
     pub fn process_id(&self) -> u32 {
         self.process.as_ref().expect("it runs").id()
+    }
+
+    /// From its next start on the process has this environment besides, and no other that was added.
+    pub fn set_variables(&mut self, variables: &[(&str, &str)]) -> &mut Server {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.setup.variables = owned.collect();
+        self
     }
 
     /// The folder that it was given for its data.

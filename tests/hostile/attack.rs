@@ -30,6 +30,8 @@ pub enum Deed {
 pub enum Answered {
     /// An error with this status, this code, and these words.
     Refused(u16, &'static str, &'static [&'static str]),
+    /// An error with one of these statuses and codes: who comes when there is room, and who does not.
+    RefusedEither([(u16, &'static str); 2]),
     /// The run fails with a failure of this kind and these words.
     Failed(&'static str, &'static [&'static str]),
     /// So does a step of it, which is named.
@@ -69,6 +71,15 @@ impl Answered {
                     ));
                 }
                 said(message, words).map(|()| format!("{status} {code}"))
+            }
+            Answered::RefusedEither(either) => {
+                let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+                let is_it = |(status, code): &(u16, &str)| answer.status == *status && body["code"] == *code;
+                match either.iter().find(|one| is_it(one)) {
+                    Some(_) => said(body["error"].as_str().unwrap_or_default(), &[])
+                        .map(|()| either.map(|(status, _)| status.to_string()).join(" or ")),
+                    None => Err(format!("none of {either:?}: {} {}", answer.status, beginning(&answer.text))),
+                }
             }
             Answered::Taken(status) if answer.status == *status => Ok(status.to_string()),
             Answered::Taken(status) => {

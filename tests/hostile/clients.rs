@@ -1,7 +1,7 @@
 //! Clients that attack.
 
 use super::attack::{
-    Answered::{self, Refused, Taken},
+    Answered::{self, Refused, RefusedEither, Taken},
     Attack, Deed,
 };
 
@@ -58,7 +58,7 @@ pub fn attacks() -> Vec<Attack> {
                 kind: "application/wasm",
                 body: vec![0; 1 << 20],
             },
-            Refused(422, "not_a_component", &[]),
+            RefusedEither([(422, "not_a_component"), (503, "too_many_uploads")]),
         )
         .at_once(100),
         post(

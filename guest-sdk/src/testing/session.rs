@@ -163,7 +163,7 @@ impl Session {
         let mut next = call.clone();
         loop {
             next = match self.take(next) {
-                Reply::Go { attempt, deadline } => {
+                Reply::Go { attempt, deadline, .. } => {
                     let outcome = self.attempt(step, input, attempt, deadline);
                     self.crash_during(step, attempt);
                     Input::AttemptEnded { place: &place, attempt, outcome, receipt: None, options: &options }

@@ -19,7 +19,7 @@ pub struct AuditEntry {
     pub action: AuditAction,
     pub execution: Option<ExecutionId>,
     pub task: Option<TaskName>,
-    /// What within the execution or the task: a step, a pause rule, a version, a bulk repair.
+    /// What within the execution or the task: a step, a pause rule, a version, a bulk repair, a secret's name.
     pub target: Option<String>,
     /// What it was like, as JSON; null where there was nothing.
     pub before: Json,
@@ -46,6 +46,8 @@ pub enum AuditAction {
     CancelBulk,
     /// By the host itself: too much failed again.
     StopBulk,
+    SetSecret,
+    DeleteSecret,
 }
 
 impl AuditAction {
@@ -65,6 +67,8 @@ impl AuditAction {
         Self::StartBulk,
         Self::CancelBulk,
         Self::StopBulk,
+        Self::SetSecret,
+        Self::DeleteSecret,
     ];
 
     /// The word in the API and in the store.
@@ -85,6 +89,8 @@ impl AuditAction {
             Self::StartBulk => "start_bulk",
             Self::CancelBulk => "cancel_bulk",
             Self::StopBulk => "stop_bulk",
+            Self::SetSecret => "set_secret",
+            Self::DeleteSecret => "delete_secret",
         }
     }
 

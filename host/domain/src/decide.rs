@@ -99,10 +99,19 @@ pub enum Durability {
     Eventually,
 }
 
+/// What ends an attempt at its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The step's own timeout.
+    Timeout,
+    /// The limit of the task, which comes first, or is all there is.
+    Limit { max_ms: u64 },
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Run this attempt, and interrupt it at `deadline`.
-    Go { attempt: u32, deadline: Timestamp },
+    Go { attempt: u32, deadline: Timestamp, bound: Bound },
     /// The journal has the answer. `at` is the moment that the handler's clock shows from now on.
     Recorded { outcome: Result<Json, Failure>, at: Timestamp },
     /// Ask again when the wait is over, or when an event comes.
@@ -204,7 +213,7 @@ impl Run {
                 let failure = Failure::new(
                     FailureKind::OverLimit,
                     format!(
-                        "the run made more than {} durable calls, the limit of this host; \"{}\" was one too many",
+                        "the run made more than {} durable calls, the limit of its task (stepsMax); \"{}\" was one too many",
                         self.policy().steps_max,
                         place.key
                     ),

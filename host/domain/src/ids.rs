@@ -110,6 +110,12 @@ impl RunId {
         check("a run id", text, 280, printable)?;
         Ok(RunId(text.into()))
     }
+
+    /// The execution that it is a go at; none for what [`RunId::new`] did not make.
+    pub fn execution(&self) -> Option<ExecutionId> {
+        let (execution, _) = self.0.rsplit_once(":run:")?;
+        ExecutionId::parse(execution).ok()
+    }
 }
 
 text_id! {

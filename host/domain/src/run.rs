@@ -39,11 +39,11 @@ impl RunFacts {
     }
 }
 
-/// Limits that decisions keep; the host's configuration sets them.
+/// Limits that decisions keep: the task's, and the host's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// For an attempt of a step that names no timeout.
-    pub attempt_timeout_ms: u64,
+    /// For an attempt of a step, whatever its own timeout.
+    pub attempt_wall_max_ms: u64,
     /// Calls that a run may record.
     pub steps_max: u32,
     /// How often in a row the host may die under one attempt before the step is given up.
@@ -52,7 +52,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { attempt_timeout_ms: 15 * 60_000, steps_max: 50_000, crashes_max: 5 }
+        Policy { attempt_wall_max_ms: 15 * 60_000, steps_max: 50_000, crashes_max: 5 }
     }
 }
 
@@ -164,6 +164,11 @@ impl Run {
 
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// From now on decisions keep this one.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// The calls that the handler has made, in their order.

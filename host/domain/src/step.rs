@@ -74,7 +74,7 @@ impl Overrides {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepOptions {
     pub retry: RetryPolicy,
-    /// None: [`crate::run::Policy::attempt_timeout_ms`] for each attempt.
+    /// None: [`crate::run::Policy::attempt_wall_max_ms`] for each attempt, which no timeout exceeds.
     pub timeout_ms: Option<u64>,
     pub timeout_scope: TimeoutScope,
 }

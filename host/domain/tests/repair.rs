@@ -3,7 +3,7 @@
 
 use stepbox_domain::{
     EventName, ExecutionId, Failure, FailureKind, Json, Run, RunId, StepKey, StepName, TaskName, Timestamp,
-    decide::{Input, Reply, Until},
+    decide::{Bound, Input, Reply, Until},
     journal::Record,
     leg::Leg,
     pause::{Hold, PauseRuleId},
@@ -57,7 +57,7 @@ fn bench(timeout_ms: Option<i64>) -> Bench {
         jitter: false,
     };
     Bench {
-        run: Run::new(facts, Policy { crashes_max: 3, attempt_timeout_ms: 7_000, ..Policy::default() }),
+        run: Run::new(facts, Policy { crashes_max: 3, attempt_wall_max_ms: 7_000, ..Policy::default() }),
         leg: Leg::default(),
         now: 1,
         records: Vec::new(),
@@ -157,7 +157,7 @@ impl Bench {
 }
 
 fn go(attempt: u32, deadline: i64) -> Reply {
-    Reply::Go { attempt, deadline: at(deadline) }
+    Reply::Go { attempt, deadline: at(deadline), bound: Bound::Timeout }
 }
 
 fn answer(text: &str, ms: i64) -> Reply {

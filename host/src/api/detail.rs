@@ -41,7 +41,7 @@ pub async fn detail(State(api): State<Api>, path: PathIds, query: Query) -> Resu
     answer.await.map_err(ApiError::internal)
 }
 
-fn unknown_run(execution: &ExecutionId, run: &str) -> ApiError {
+pub(super) fn unknown_run(execution: &ExecutionId, run: &str) -> ApiError {
     let run: String = run.chars().take(280).collect();
     let message = format!(
         "the execution \"{execution}\" has no run {run:?}; see GET /admin/v1/executions/{{id}}/runs for those that it has"

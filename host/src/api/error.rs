@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use stepbox_domain::{limits::LimitError, repair::RepairError};
 
 use super::wire;
-use crate::{engine::EngineError, sandbox::Rejected, store::StoreError};
+use crate::{engine::EngineError, sandbox::Rejected, store::StoreError, vault::VaultError};
 
 /// An answer that says no: which, why, and what to do about it.
 #[derive(Debug)]
@@ -104,6 +104,9 @@ impl From<EngineError> for ApiError {
             EngineError::PayloadRefused { pointer, .. } => {
                 Self::unprocessable("payload_refused", text).with("pointer", pointer)
             }
+            EngineError::PayloadTooLarge { max_bytes, .. } => {
+                Self::too_large(text).with("maxBytes", max_bytes)
+            }
             EngineError::IdTaken { .. } => Self::conflict("id_taken", text),
             EngineError::UnknownExecution(_) => Self::not_found("unknown_execution", text),
             EngineError::AlreadyOver { status, .. } => {
@@ -147,6 +150,17 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Rejected(rejected) => refused(rejected, text),
             EngineError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::NoKey => Self::conflict("no_secrets_key", error),
+            VaultError::Unknown(_) => Self::not_found("unknown_secret", error),
+            VaultError::Unsealable => Self::internal(error),
+            VaultError::Store(error) => error.into(),
         }
     }
 }

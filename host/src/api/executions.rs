@@ -134,12 +134,18 @@ pub async fn one(State(api): State<Api>, path: PathIds) -> Result<Response, ApiE
 /// An execution as it is answered: with the pause rule that holds it now.
 pub fn shown(api: &Api, view: ExecutionView) -> wire::Execution {
     let hold = hold(api, &view);
-    wire::Execution::new(view, hold)
+    let in_line = in_line(api, &view);
+    wire::Execution::new(view, hold).in_line(in_line)
 }
 
 fn started(api: &Api, view: ExecutionView) -> wire::StartedExecution {
     let hold = hold(api, &view);
     wire::StartedExecution::new(view, hold)
+}
+
+/// How many runs its task may have at the same time, where the execution stands in line for that.
+fn in_line(api: &Api, view: &ExecutionView) -> Option<u64> {
+    if view.status.is_terminal() { None } else { api.engine().in_line(&view.run) }
 }
 
 /// The rule that holds an execution now: as a whole, or at the step that it is held at.
@@ -202,12 +208,18 @@ fn patience(query: Query) -> Result<Duration, ApiError> {
 /// The time is up: says how the execution stands.
 fn not_over_yet(api: &Api, view: ExecutionView, patience: Duration) -> ApiError {
     let waiting_for = wire::WaitingFor::of(&view, hold(api, &view));
+    let waiting_for = wire::WaitingFor::in_line(waiting_for, in_line(api, &view));
     let stands = match &waiting_for {
         None => String::new(),
         Some(wire::WaitingFor::Sleep { step, .. }) => format!(" and sleeps at \"{step}\""),
         Some(wire::WaitingFor::Event { event, .. }) => format!(" and waits for the event \"{event}\""),
         Some(wire::WaitingFor::Pause { rule_id, .. }) => {
             format!(" and is held by the pause rule {}", rule_id.as_str())
+        }
+        Some(wire::WaitingFor::Capacity { live_max }) => {
+            format!(
+                " and waits for its turn: no more than {live_max} runs of its task go on at the same time (liveMax)"
+            )
         }
         Some(wire::WaitingFor::Retry { step, attempt, .. }) => {
             format!(" and waits for attempt {attempt} of \"{step}\"")

@@ -13,7 +13,10 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use serde_json::value::RawValue;
-use stepbox_domain::{EventName, ExecutionId, Json, StepKey, TaskName, bulk::BulkId, pause::PauseRuleId};
+use stepbox_domain::{
+    EventName, ExecutionId, Json, StepKey, TaskName, bulk::BulkId, capability::SecretName, pause::PauseRuleId,
+};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api, ApiError,
@@ -96,6 +99,18 @@ impl PathIds {
         BulkId::new(self.text("bulk"))
     }
 
+    /// `{secret}`, that may be new.
+    pub fn new_secret(&self) -> Result<SecretName, ApiError> {
+        SecretName::parse(self.text("secret")).map_err(|error| out_of_range("name", error))
+    }
+
+    /// `{secret}`, that should be there.
+    pub fn secret(&self) -> Result<SecretName, ApiError> {
+        SecretName::parse(self.text("secret")).map_err(|error| {
+            ApiError::not_found("unknown_secret", format!("there is no such secret: {error}"))
+        })
+    }
+
     /// `{event}`.
     pub fn event(&self) -> Result<EventName, ApiError> {
         EventName::parse(self.text("event")).map_err(|error| out_of_range("eventName", error))
@@ -170,15 +185,17 @@ impl FromRequest<Api> for AnyJson {
     }
 }
 
-/// A body that is a component.
-pub struct Component(pub Vec<u8>);
+/// A body that is a component, and its place among the uploads under way.
+pub struct Component(pub Vec<u8>, pub OwnedSemaphorePermit);
 
 impl FromRequest<Api> for Component {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         has_type(request.headers(), "application/wasm", |essence| essence == "application/wasm")?;
-        Ok(Component(read(request, api.upload_max()).await?.into()))
+        // Before anything of the body is here.
+        let place = api.place_for_upload()?;
+        Ok(Component(read(request, api.upload_max()).await?.into(), place))
     }
 }
 
@@ -199,7 +216,11 @@ fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     })
 }
 
-fn has_type(headers: &HeaderMap, expected: &str, fits: impl Fn(&str) -> bool) -> Result<(), ApiError> {
+pub(super) fn has_type(
+    headers: &HeaderMap,
+    expected: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Result<(), ApiError> {
     let found = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let (essence, parameters) =
         found.as_deref().map_or(("", ""), |text| text.split_once(';').unwrap_or((text, "")));
@@ -235,7 +256,7 @@ impl BodyMax {
 /// Between two pieces of a body.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
+pub(super) async fn read(request: Request, max: BodyMax) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

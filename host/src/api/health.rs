@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::{Api, ApiError, wire};
-use crate::{engine::Engine, store::Store};
+use crate::{engine::Engine, guest_logs::GuestLogs, store::Store};
 
 /// A database that takes longer than this to answer is not ready.
 const PING_MAX: Duration = Duration::from_secs(2);
@@ -62,9 +62,10 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that is counted, under its public name.
-pub(super) fn registry(engine: &Engine) -> Registry {
+pub(super) fn registry(engine: &Engine, logs: &GuestLogs) -> Registry {
     let mut registry = Registry::with_prefix("stepbox");
     engine.metrics().register(&mut registry);
+    logs.register(&mut registry);
     registry
 }
 
@@ -73,6 +74,7 @@ pub(super) fn registry(engine: &Engine) -> Registry {
 pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Result<Response, ApiError> {
     // Brings the gauges up to date.
     api.engine().metrics();
+    api.logs().measure();
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, api.registry()).map_err(ApiError::internal)?;
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();

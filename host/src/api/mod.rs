@@ -14,10 +14,12 @@ mod extract;
 mod fields;
 mod grants;
 mod health;
+mod logs;
 mod modules;
 mod pauses;
 mod query;
 mod repairs;
+mod secrets;
 mod server;
 pub mod wire;
 
@@ -34,7 +36,7 @@ use axum::{
     routing::{get, post, put},
 };
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::{error::ApiError, server::serve};
@@ -42,7 +44,9 @@ use self::{extract::BodyMax, health::Probe};
 use crate::{
     config::BodyLimits,
     engine::Engine,
+    guest_logs::GuestLogs,
     store::{Store, Views},
+    vault::Vault,
 };
 
 /// The whole map.
@@ -58,6 +62,7 @@ pub fn router(api: Api) -> Router {
     let admin = Router::new()
         .route("/executions/{id}/detail", get(detail::detail))
         .route("/executions/{id}/runs", get(detail::runs))
+        .route("/executions/{id}/logs", get(logs::logs))
         .route("/executions/{id}/retry-step", post(repairs::retry_step))
         .route("/executions/{id}/steps/{name}/resolve", post(repairs::resolve_step))
         .route("/executions/{id}/restart", post(repairs::restart))
@@ -70,6 +75,8 @@ pub fn router(api: Api) -> Router {
         .route("/bulk/{bulk}", get(bulks::one))
         .route("/bulk/{bulk}/cancel", post(bulks::cancel))
         .route("/audit", get(audit::list))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{secret}", put(secrets::set).delete(secrets::delete))
         .route("/modules", get(modules::list))
         .route("/modules/{task}", put(modules::upload).get(modules::one).delete(modules::remove))
         .route("/modules/{task}/grants", get(grants::granted).put(grants::grant))
@@ -99,9 +106,13 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     engine: Engine,
     views: Arc<dyn Views>,
+    logs: GuestLogs,
+    vault: Vault,
     probe: Probe,
     registry: Registry,
     limits: BodyLimits,
+    /// For uploads under way.
+    uploads: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -110,14 +121,19 @@ impl Api {
     pub fn new(
         engine: Engine,
         store: Arc<dyn Store>,
+        logs: GuestLogs,
+        vault: Vault,
         limits: BodyLimits,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api(Arc::new(Inner {
-            registry: health::registry(&engine),
+            registry: health::registry(&engine, &logs),
+            logs,
+            vault,
             probe: Probe::new(store.clone()),
             views: store,
             engine,
+            uploads: Arc::new(Semaphore::new(limits.uploads_max as usize)),
             limits,
             stopping,
         }))
@@ -129,6 +145,14 @@ impl Api {
 
     fn views(&self) -> &dyn Views {
         self.0.views.as_ref()
+    }
+
+    fn logs(&self) -> &GuestLogs {
+        &self.0.logs
+    }
+
+    fn vault(&self) -> &Vault {
+        &self.0.vault
     }
 
     fn probe(&self) -> &Probe {
@@ -143,6 +167,18 @@ impl Api {
     fn body_max(&self) -> BodyMax {
         let how_to_raise = "--body-max-bytes (STEPBOX_BODY_MAX_BYTES)";
         BodyMax { bytes: self.0.limits.body_max_bytes, how_to_raise }
+    }
+
+    /// A place for an upload, to be held as long as its component is.
+    fn place_for_upload(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.0.uploads.clone().try_acquire_owned().map_err(|_| {
+            let max = self.0.limits.uploads_max;
+            let message = format!(
+                "as many uploads are under way as may be: {max} (--uploads-max, STEPBOX_UPLOADS_MAX); send it \
+                 again in a while"
+            );
+            ApiError::unavailable("too_many_uploads", message)
+        })
     }
 
     /// For components.

@@ -24,7 +24,7 @@ pub async fn upload(
     State(api): State<Api>,
     path: PathIds,
     query: Query,
-    Component(component): Component,
+    Component(component, _place): Component,
 ) -> Result<Response, ApiError> {
     let query = query.only(&["triggeredBy", "reason", "grant"])?;
     let wanted = query.value("grant", "wanted", |text| (text == "wanted").then_some(()))?;

@@ -109,6 +109,7 @@ async fn cancel(engine: &Inner, execution: &ExecutionId, who: Who) -> Result<(),
         Cancel::Cancelled(run) => {
             engine.live.interrupt(run);
             engine.timers.forget(run);
+            engine.capacity.gone(run, &engine.ready);
             engine.waiters.wake(execution);
             engine.metrics.ended(ExecutionStatus::Cancelled);
             Ok(())

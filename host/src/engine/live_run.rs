@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use stepbox_domain::{
-    Failure, FailureKind, Json, Limits, Run, StepName, Timestamp,
-    decide::{Durability, Input, Reply},
+    Failure, FailureKind, Json, Limit, Limits, Run, StepName, Timestamp,
+    decide::{Bound, Durability, Input, Reply},
     journal::{self, Record},
     leg::{Leg, Place},
     pause::PauseRuleId,
@@ -16,8 +16,8 @@ use stepbox_domain::{
 };
 
 use super::{
-    Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, settings::TaskSettings,
-    stopping::Phase,
+    Inner, live::LiveHandle, log_tail::LogTail, metrics::Part, replay_logs::ReplayLogs,
+    settings::TaskSettings, step_logs::StepLogs, stopping::Phase,
 };
 use crate::{
     sandbox::{
@@ -45,6 +45,8 @@ pub(crate) struct LiveRun {
     handler_tail: Arc<LogTail>,
     /// What the attempt under way printed last.
     step_tail: Arc<LogTail>,
+    /// Puts the attempt's name to what it prints.
+    step_logs: Arc<StepLogs>,
     /// Calls that were in the journal when this leg began.
     recorded: u32,
     /// What holds for the task; looked up again before each attempt.
@@ -96,13 +98,15 @@ impl LiveRun {
         let shown = (!stood_at_rule).then(|| (run.wait(), run.due()));
         let recorded = u32::try_from(run.steps().len()).unwrap_or(u32::MAX);
         let logs = ReplayLogs::new(context.logs.clone(), recorded);
-        let step_tail = LogTail::new(context.logs.clone());
+        let step_logs = StepLogs::new(context.logs.clone());
+        let step_tail = LogTail::new(step_logs.clone());
         let settings = engine.settings.of(&context.task);
         LiveRun {
             handler_tail: LogTail::new(logs.clone()),
             logs,
             context: GuestContext { logs: step_tail.clone(), ..context },
             step_tail,
+            step_logs,
             recorded,
             engine,
             handle,
@@ -288,6 +292,7 @@ impl LiveRun {
             if self.engine.stopping.has_begun() {
                 return Err(EndHandler);
             }
+            self.look_at_settings();
             let facts = self.run.facts();
             let held_by = self.engine.pauses.hold(
                 &facts.execution,
@@ -303,10 +308,13 @@ impl LiveRun {
                 hold: held_by.as_ref(),
             };
             let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
-            if let Reply::Go { attempt, deadline } = reply {
+            if let Reply::Go { attempt, deadline, bound } = reply {
                 tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "begins");
-                let outcome = self.attempt(&call, attempt, deadline).await?;
-                let receipt = Some(Box::new(self.meter.receipt()));
+                self.step_logs.begin(place.key.clone(), attempt);
+                let outcome = self.attempt(&call, attempt, deadline, bound).await?;
+                let receipt = Box::new(self.meter.receipt());
+                self.engine.metrics.guest(&self.context.task, Part::Steps, &receipt);
+                let receipt = Some(receipt);
                 let options = &call.options;
                 let input = Input::AttemptEnded { place: &place, attempt, outcome, receipt, options };
                 reply = self.take(input).await.map_err(|Gone| EndHandler)?;
@@ -336,14 +344,18 @@ impl LiveRun {
         Answer { outcome: Err(failure), now: self.run.facts().created_at }
     }
 
-    /// Where the next attempt runs: in the instance of the one before, unless something was granted
-    /// or taken away since.
-    fn step_runner(&mut self) -> Option<Box<dyn StepRunner>> {
+    /// Looks whether the task is set otherwise since. The handler's instance keeps what it has.
+    fn look_at_settings(&mut self) {
         let settings = self.engine.settings.of(&self.context.task);
         if !Arc::ptr_eq(&settings, &self.settings) {
+            self.run.set_policy(self.engine.policy_within(&settings.limits));
             self.settings = settings;
             self.steps = None;
         }
+    }
+
+    /// Where the next attempt runs: in the instance of the one before, if there is one.
+    fn step_runner(&mut self) -> Option<Box<dyn StepRunner>> {
         self.steps.take().or_else(|| {
             let setup = StepSetup {
                 context: self.context.clone(),
@@ -361,6 +373,7 @@ impl LiveRun {
         call: &StepCall,
         attempt: u32,
         deadline: Timestamp,
+        bound: Bound,
     ) -> Result<AttemptOutcome, EndHandler> {
         let engine = self.engine.clone();
         let mut steps = self.step_runner().ok_or(EndHandler)?;
@@ -411,11 +424,15 @@ impl LiveRun {
             None => {
                 // With it goes the line that it had not finished.
                 drop(steps);
-                let message = format!(
-                    "step \"{}\" was interrupted in attempt {attempt}: its timeout has passed",
-                    call.name
-                );
-                let failure = AttemptFailure::new(FailureKind::TimedOut, message);
+                let (kind, why) = match bound {
+                    Bound::Timeout => (FailureKind::TimedOut, "its timeout has passed".to_owned()),
+                    Bound::Limit { max_ms } => {
+                        let why = format!("it took more than {max_ms} ms by the clock (attemptWallMaxMs)");
+                        (FailureKind::OverLimit, why)
+                    }
+                };
+                let message = format!("step \"{}\" was interrupted in attempt {attempt}: {why}", call.name);
+                let failure = AttemptFailure::new(kind, message);
                 AttemptOutcome::Failed(AttemptFailure { logs: self.step_tail.take(), ..failure })
             }
         })
@@ -456,7 +473,9 @@ impl LiveRun {
         if !is_short || engine.stopping.has_begun() {
             return Err(EndHandler);
         }
-        let Some(parked) = engine.parking.enter() else { return Err(EndHandler) };
+        let parked_max = self.settings.limits.get(Limit::ParkedMax);
+        let in_task = engine.capacity.park(&self.context.task, parked_max);
+        let (Some(in_task), Some(parked)) = (in_task, engine.parking.enter()) else { return Err(EndHandler) };
         // While it stands it needs no step instance.
         self.steps = None;
         tokio::select! {
@@ -469,6 +488,7 @@ impl LiveRun {
                 if over || nearly { Ok(()) } else { Err(EndHandler) }
             }
             () = parked.asked_to_leave() => Err(EndHandler),
+            () = in_task.asked_to_leave() => Err(EndHandler),
             () = engine.stopping.reached(Phase::Draining) => Err(EndHandler),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::sandbox::{LogLevel, LogLine, LogSink};
+use crate::sandbox::{LogLine, LogSink};
 
 const LINES_MAX: usize = 20;
 const BYTES_MAX: usize = 4 * 1024;
@@ -40,7 +40,7 @@ impl LogTail {
 impl LogSink for LogTail {
     fn line(&self, line: LogLine<'_>) {
         self.log.line(line);
-        let mut text = format!("{} {}: {}", word(line.level), line.target, line.message);
+        let mut text = format!("{} {}: {}", line.level.as_str(), line.target, line.message);
         text.truncate(text.floor_char_boundary(BYTES_MAX));
         let mut kept = self.kept();
         kept.bytes += text.len();
@@ -52,21 +52,12 @@ impl LogSink for LogTail {
     }
 }
 
-fn word(level: LogLevel) -> &'static str {
-    match level {
-        LogLevel::Trace => "trace",
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use stepbox_domain::{ExecutionId, RunId};
 
     use super::*;
+    use crate::sandbox::LogLevel;
 
     struct Nowhere;
 
@@ -76,7 +67,7 @@ mod tests {
 
     fn print(tail: &LogTail, message: &str) {
         let run = RunId::new(&ExecutionId::parse("e").unwrap(), 0);
-        tail.line(LogLine { run: &run, level: LogLevel::Warn, target: "stderr", message });
+        tail.line(LogLine { run: &run, step: None, level: LogLevel::Warn, target: "stderr", message });
     }
 
     #[test]

@@ -1,15 +1,31 @@
 //! What the engine counts. The API renders it.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
-use stepbox_domain::{ExecutionStatus, journal::Record};
+use stepbox_domain::{ExecutionStatus, Receipt, TaskName, journal::Record};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct StatusLabel {
     status: &'static str,
+}
+
+/// As many as there are tasks, twice.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct GuestLabel {
+    task: String,
+    part: &'static str,
+}
+
+/// What of a task's guest did something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Handler,
+    Steps,
 }
 
 /// Counters since the start of this process, and how things stand in it.
@@ -25,6 +41,9 @@ pub struct Metrics {
     pub live: Gauge,
     pub parked: Gauge,
     pub ready: Gauge,
+    pub in_line: Gauge,
+    guest_cpu: Family<GuestLabel, Counter<f64, AtomicU64>>,
+    host_calls: Family<GuestLabel, Counter>,
     pub timers: Gauge,
 }
 
@@ -44,10 +63,21 @@ impl Metrics {
         counter("runs_suspended", "Times that a run was suspended", &self.suspended);
         counter("events_received", "Events stored", &self.events);
         registry.register("executions_ended", "Executions that came to their end", self.ended.clone());
+        registry.register(
+            "guest_cpu_seconds",
+            "CPU time of handlers and steps, by task",
+            self.guest_cpu.clone(),
+        );
+        registry.register(
+            "host_calls",
+            "Calls of the host by handlers and steps, by task",
+            self.host_calls.clone(),
+        );
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
         gauge("runs_live", "Runs that hold an instance", &self.live);
         gauge("runs_parked", "Live runs that stand still", &self.parked);
         gauge("runs_ready", "Runs that wait for a place", &self.ready);
+        gauge("runs_in_line", "Runs that wait because their task has as many as it may", &self.in_line);
         gauge("timers", "Suspended runs with a due time", &self.timers);
     }
 
@@ -60,6 +90,17 @@ impl Metrics {
             Record::RunFailed { .. } => self.ended(ExecutionStatus::Failed),
             _ => {}
         }
+    }
+
+    /// A leg of a handler or an attempt of a step is over, and has taken so much.
+    pub(crate) fn guest(&self, task: &TaskName, part: Part, bill: &Receipt) {
+        let part = match part {
+            Part::Handler => "handler",
+            Part::Steps => "steps",
+        };
+        let label = GuestLabel { task: task.to_string(), part };
+        self.guest_cpu.get_or_create(&label).inc_by(bill.cpu_us as f64 / 1e6);
+        self.host_calls.get_or_create(&label).inc_by(bill.host_calls);
     }
 
     pub(crate) fn ended(&self, status: ExecutionStatus) {

@@ -7,6 +7,7 @@
 
 mod bulk;
 mod calls;
+mod capacity;
 pub mod clock;
 mod deliver;
 mod grants;
@@ -23,6 +24,7 @@ mod repair;
 mod replay_logs;
 mod settings;
 mod start;
+mod step_logs;
 mod stopping;
 mod timers;
 mod turns;
@@ -41,10 +43,10 @@ use std::{
 };
 
 use stepbox_domain::{
-    ExecutionId, ExecutionStatus, Json, Limits, TaskName, Timestamp,
+    ExecutionId, ExecutionStatus, Json, Limit, Limits, TaskName, Timestamp,
     audit::{AuditAction, AuditEntry},
     bulk::{BulkId, BulkState},
-    capability::{GrantsError, Missing},
+    capability::{GrantsError, Missing, SecretName},
     limits::LimitError,
     pause::PauseRuleId,
     repair::RepairError,
@@ -63,6 +65,7 @@ pub use start::Started;
 
 use self::{
     bulk::Bulks,
+    capacity::Capacity,
     clock::Clock,
     live::LiveRuns,
     loader::Loader,
@@ -85,6 +88,7 @@ use crate::{
 /// How the engine works.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
+    /// What no task differs in; what is a limit of the task is taken from there.
     pub policy: Policy,
     /// What guests may take where nothing is set for their task.
     pub limits: Limits,
@@ -115,6 +119,7 @@ pub(crate) struct Inner {
     live: LiveRuns,
     places: Arc<Semaphore>,
     parking: Parking,
+    capacity: Capacity,
     pauses: Pauses,
     waiters: Waiters,
     turns: Turns,
@@ -133,6 +138,10 @@ pub enum EngineError {
     UnknownTask(TaskName),
     #[error("the payload is refused by the task's schema at \"{pointer}\": {reason}")]
     PayloadRefused { pointer: String, reason: String },
+    #[error(
+        "the payload has {bytes} bytes; a value of task \"{task}\" may have {max_bytes} bytes (valueMaxBytes): keep large data elsewhere and pass a reference to it"
+    )]
+    PayloadTooLarge { task: TaskName, bytes: usize, max_bytes: u64 },
     #[error(
         "the execution id \"{id}\" is taken by another start of task \"{task}\", with another task or payload; use a new id"
     )]
@@ -198,7 +207,7 @@ pub struct Who {
 
 impl Who {
     /// What goes into the audit trail, but for what it was done to.
-    fn entry(&self, action: AuditAction, at: Timestamp) -> AuditEntry {
+    pub(crate) fn entry(&self, action: AuditAction, at: Timestamp) -> AuditEntry {
         AuditEntry {
             at,
             actor: self.by.clone(),
@@ -209,6 +218,21 @@ impl Who {
             before: Json::null(),
             after: Json::null(),
             reason: self.reason.clone(),
+        }
+    }
+}
+
+impl Inner {
+    /// What decisions about runs of `task` keep.
+    fn policy(&self, task: &TaskName) -> Policy {
+        self.policy_within(&self.settings.of(task).limits)
+    }
+
+    fn policy_within(&self, limits: &Limits) -> Policy {
+        Policy {
+            attempt_wall_max_ms: limits.get(Limit::AttemptWallMaxMs),
+            steps_max: u32::try_from(limits.get(Limit::StepsMax)).unwrap_or(u32::MAX),
+            ..self.config.policy
         }
     }
 }
@@ -234,6 +258,7 @@ impl Engine {
             ready: Ready::default(),
             timers: Timers::default(),
             pauses: Pauses::default(),
+            capacity: Capacity::default(),
             live: LiveRuns::default(),
             waiters: Waiters::default(),
             turns: Turns::default(),
@@ -286,6 +311,8 @@ impl Engine {
         );
 
         let (timers, pauses, dispatcher) = (Arc::clone(engine), Arc::clone(engine), Arc::clone(engine));
+        let capacity = Arc::clone(engine);
+        tokio::spawn(async move { capacity.capacity.run(&capacity.settings, &capacity.ready).await });
         tokio::spawn(async move { timers.timers.run(&timers.clock, &timers.ready).await });
         tokio::spawn(async move { pauses.pauses.run(&pauses.clock, &pauses.ready).await });
         tokio::spawn(worker::dispatch(dispatcher));
@@ -330,8 +357,14 @@ impl Engine {
         engine.metrics.live.set(count(engine.live.len()));
         engine.metrics.parked.set(count(engine.parking.len()));
         engine.metrics.ready.set(count(engine.ready.len()));
+        engine.metrics.in_line.set(count(engine.capacity.len()));
         engine.metrics.timers.set(count(engine.timers.len()));
         &engine.metrics
+    }
+
+    /// The tasks whose grants name the secret.
+    pub fn tasks_granted(&self, secret: &SecretName) -> Vec<TaskName> {
+        self.0.settings.tasks_granted(secret)
     }
 
     pub fn clock(&self) -> &Clock {
@@ -354,7 +387,7 @@ fn quarantine_ms(crashes: u32) -> u64 {
 
 /// Carries `verb` through although whoever asked for it may go away: a client that hangs up must
 /// not leave a run claimed by nobody, or an event stored that no one was told of.
-async fn carried_through<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) async fn carried_through<T: Send + 'static>(verb: impl Future<Output = T> + Send + 'static) -> T {
     match tokio::spawn(verb).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

@@ -60,8 +60,9 @@ mod tests {
         let kept = Arc::new(Kept::default());
         let logs = ReplayLogs::new(kept.clone(), 2);
         let run = RunId::new(&ExecutionId::parse("e").unwrap(), 0);
-        let print =
-            |message| logs.line(LogLine { run: &run, level: LogLevel::Info, target: "stdout", message });
+        let print = |message| {
+            logs.line(LogLine { run: &run, step: None, level: LogLevel::Info, target: "stdout", message });
+        };
         print("before the first call");
         logs.answered(2, 1);
         print("before the second call");

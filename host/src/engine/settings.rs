@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use stepbox_domain::{Limits, TaskName, capability::Grants, limits::LimitSettings};
+use stepbox_domain::{
+    Limits, TaskName,
+    capability::{Grants, SecretName},
+    limits::LimitSettings,
+};
+use tokio::sync::watch;
 
 /// The settings of all tasks, in memory; the store has the truth.
 pub(crate) struct Settings {
@@ -13,6 +18,7 @@ pub(crate) struct Settings {
     default: Arc<TaskSettings>,
     ceilings: Limits,
     tasks: RwLock<HashMap<TaskName, Arc<TaskSettings>>>,
+    changed: watch::Sender<()>,
 }
 
 /// What holds for the runs of one task. Replaced as a whole, so that who holds one sees by its
@@ -29,6 +35,7 @@ impl Settings {
             default: Arc::new(TaskSettings { grants: Arc::default(), limits }),
             ceilings: ceilings.clone(),
             tasks: RwLock::default(),
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -42,11 +49,18 @@ impl Settings {
         let limits = Arc::new(self.limits(limits));
         let settings = Arc::new(TaskSettings { grants: Arc::new(grants), limits });
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(task, settings);
+        self.changed.send_replace(());
+    }
+
+    /// Notified whenever something has been set.
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Nothing is set for the task any more.
     pub fn forget(&self, task: &TaskName) {
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).remove(task);
+        self.changed.send_replace(());
     }
 
     /// What holds where `set` is set.
@@ -58,6 +72,15 @@ impl Settings {
     /// What holds where nothing is set.
     pub fn default_limits(&self) -> &Limits {
         &self.default.limits
+    }
+
+    /// The tasks whose grants name the secret, by name.
+    pub fn tasks_granted(&self, secret: &SecretName) -> Vec<TaskName> {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        let named = tasks.iter().filter(|(_, settings)| settings.grants.secrets.contains_key(secret));
+        let mut named: Vec<TaskName> = named.map(|(task, _)| task.clone()).collect();
+        named.sort();
+        named
     }
 
     /// What no task may be set above.

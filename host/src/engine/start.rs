@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepbox_domain::{ExecutionId, Fingerprint, Json, TaskName};
+use stepbox_domain::{ExecutionId, Fingerprint, Json, Limit, TaskName};
 
 use super::{Engine, EngineError, carried_through, grants::why_not_active, worker};
 use crate::store::{Creation, ExecutionView, NewExecution};
@@ -36,30 +36,40 @@ impl Engine {
     ) -> Result<Started, EngineError> {
         let engine = &self.0;
         let fingerprint = Fingerprint::of(&task, &payload);
+        let limits = engine.settings.of(&task).limits.clone();
+        let live_max = limits.get(Limit::LiveMax);
         // Held until the execution exists: a module is not removed, nor another version made
         // active, between the check and the creation.
         let modules = engine.modules.read().await;
         let refusal = match modules.active(&task) {
             None => EngineError::UnknownTask(task.clone()),
             Some(active) => match active.accepts(&payload) {
+                Ok(()) if payload.as_str().len() as u64 > limits.get(Limit::ValueMaxBytes) => {
+                    let (bytes, max_bytes) = (payload.as_str().len(), limits.get(Limit::ValueMaxBytes));
+                    EngineError::PayloadTooLarge { task: task.clone(), bytes, max_bytes }
+                }
                 Ok(()) => {
                     let now = engine.clock.now();
                     // A place that is free is taken at once, and start and claim are one commit.
                     let is_held = engine.pauses.hold(&id, &task, None, now).is_some();
                     let permit = match engine.ready.len() {
-                        0 if !is_held && !engine.stopping.has_begun() => {
+                        0 if !is_held
+                            && !engine.stopping.has_begun()
+                            && !engine.capacity.is_full(&task, live_max) =>
+                        {
                             engine.places.clone().try_acquire_owned().ok()
                         }
                         _ => None,
                     };
+                    let deadline = active.timeout_ms.map(|ms| now.plus_ms(ms));
                     let new = NewExecution {
                         id: id.clone(),
-                        task,
+                        task: task.clone(),
                         payload,
                         fingerprint,
                         version: active.version,
                         now,
-                        deadline: active.timeout_ms.map(|ms| now.plus_ms(ms)),
+                        deadline,
                         claim: permit.is_some(),
                     };
                     let starting = engine.live.starting();
@@ -73,6 +83,11 @@ impl Engine {
                             match (entered, permit) {
                                 (Some((claimed, Some(handle))), Some(permit)) => {
                                     tokio::spawn(worker::drive(Arc::clone(engine), handle, claimed, permit));
+                                }
+                                _ if engine.capacity.stands_in_line(&task, run, &execution.run, live_max) => {
+                                    if let Some(deadline) = deadline {
+                                        engine.timers.set(run, deadline);
+                                    }
                                 }
                                 _ => engine.ready.push(run),
                             }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stepbox_domain::{
-    Failure, FailureKind, Run, Timestamp,
+    Failure, FailureKind, Limit, Run, Timestamp,
     decide::{Input, Reply},
     pause::PauseRuleId,
     run::{RunFacts, Wait},
@@ -16,10 +16,11 @@ use super::{
     live::LiveHandle,
     live_run::{Gone, Hold, LiveRun},
     loader::LoadError,
+    metrics::Part,
     stopping::Phase,
 };
 use crate::{
-    sandbox::{GuestContext, GuestExit, HandlerSetup},
+    sandbox::{GuestContext, GuestExit, HandlerSetup, Meter},
     store::{Claim, Claimed, Commit, RunKey, Standing, StoreError},
 };
 
@@ -70,6 +71,7 @@ async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) 
         Ok(Some(claimed)) => drive(engine, handle, claimed, permit).await,
         Ok(None) => {
             engine.pauses.taken_up(run);
+            engine.capacity.gone(run, &engine.ready);
             engine.live.leave(run, false, &engine.ready);
         }
         Err(error) => {
@@ -95,6 +97,9 @@ pub(crate) async fn drive(
     // too many does no harm.
     let at_event = matches!(rest, Rest::Stands { at_event: true, .. });
     engine.live.leave(key, at_event, &engine.ready);
+    if !matches!(rest, Rest::InLine { .. }) {
+        engine.capacity.gone(key, &engine.ready);
+    }
     match rest {
         // Gone, it may be over: then somebody has to hear of it.
         Rest::Over | Rest::Gone => engine.waiters.wake(&execution),
@@ -105,6 +110,11 @@ pub(crate) async fn drive(
         Rest::Stands { due, .. } => {
             if let Some(due) = due {
                 engine.timers.set(key, due);
+            }
+        }
+        Rest::InLine { deadline } => {
+            if let Some(deadline) = deadline {
+                engine.timers.set(key, deadline);
             }
         }
         Rest::Held(rule) => engine.pauses.keep(key, rule, &engine.clock, &engine.ready),
@@ -125,6 +135,11 @@ enum Rest {
     },
     /// Let go because this pause rule holds it, whose end wakes it.
     Held(PauseRuleId),
+    /// Let go because its task has as many live runs as it may; it is woken when it is its turn, or
+    /// when its time is up.
+    InLine {
+        deadline: Option<Timestamp>,
+    },
     /// Let go without having got anywhere.
     Again(Duration),
     /// No longer ours.
@@ -140,7 +155,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         return held(engine, &claimed, paused).await;
     }
     let Claimed { claim, facts, payload, digest, records, events, crashes } = claimed;
-    let mut run = Run::fold(facts.clone(), engine.config.policy.clone(), &records);
+    let mut run = Run::fold(facts.clone(), engine.policy(&facts.task), &records);
     run.mailbox_mut().receive(events);
 
     let (guest, doomed) = match engine.loader.load(&digest).await {
@@ -181,9 +196,14 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     }
     let deadline = live.lock().await.run().deadline();
 
-    let calls = Box::new(Calls(live.clone()));
     let limits = live.lock().await.limits();
-    let setup = HandlerSetup { context, limits };
+    let live_max = limits.get(Limit::LiveMax);
+    let place = engine.capacity.take(&facts.task, claim.run, &facts.run, live_max, &engine.ready);
+    let Some(_place) = place else { return in_line(engine, &live).await };
+
+    let calls = Box::new(Calls(live.clone()));
+    let meter: Arc<Meter> = Arc::default();
+    let setup = HandlerSetup { context, limits, meter: meter.clone() };
     let Some(guest) = guest else { return Rest::Again(TRY_AGAIN) };
     let exit = tokio::select! {
         biased;
@@ -192,6 +212,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         () = handle.interrupted(claim) => return Rest::Gone,
         () = out_of_patience(engine) => Some(GuestExit::Ended),
     };
+    engine.metrics.guest(&facts.task, Part::Handler, &meter.receipt());
     match exit {
         Some(GuestExit::Returned(result)) => {
             let (calls_made, result) = {
@@ -238,6 +259,19 @@ async fn held(engine: &Arc<Inner>, claimed: &Claimed, paused: Wait) -> Rest {
             let_go(engine, claimed.claim, &claimed.facts).await
         }
     }
+}
+
+/// Lets go of a run whose task has as many live ones as it may.
+async fn in_line(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
+    let mut held = live.lock().await;
+    if held.release().await.is_ok() {
+        return match held.paused_by() {
+            Some(rule) => Rest::Held(rule.clone()),
+            None => Rest::InLine { deadline: held.run().deadline() },
+        };
+    }
+    drop(held);
+    after_trouble(engine, live).await
 }
 
 /// Why a run must not be given to its guest: a failure to end it with, or a reason to try later.

@@ -16,7 +16,12 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tokio::{process::Command, sync::Semaphore, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::{Child, Command},
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use wasmtime::Engine;
 
 use super::{
@@ -55,6 +60,23 @@ impl CompileService {
         self.limits.upload_max_bytes
     }
 
+    /// Comes back when it is one's turn to compile, which lasts until it is dropped. To be taken
+    /// before the component is fetched: who waits should hold nothing.
+    pub(super) async fn turn(&self) -> CompileTurn<'_> {
+        CompileTurn {
+            service: self,
+            _place: self.turns.acquire().await.expect("the semaphore is never closed"),
+        }
+    }
+}
+
+/// The permission to compile.
+pub(super) struct CompileTurn<'a> {
+    service: &'a CompileService,
+    _place: SemaphorePermit<'a>,
+}
+
+impl CompileTurn<'_> {
     /// Compiles `component` and writes the machine code to `out`. `scratch` is a file of the
     /// caller's that may be used meanwhile.
     pub(super) async fn compile(
@@ -64,12 +86,12 @@ impl CompileService {
         scratch: &Path,
         out: &Path,
     ) -> Result<(), CompileError> {
-        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
-        match &self.compiler {
-            Compiler::Child { exe } => self.in_child(exe, component, scratch, out).await,
+        let service = self.service;
+        match &service.compiler {
+            Compiler::Child { exe } => service.in_child(exe, component, scratch, out).await,
             Compiler::InProcess => {
                 let (engine, component) = (engine.clone(), component.to_vec());
-                let (out, max_bytes) = (out.to_owned(), self.limits.machine_code_max_bytes);
+                let (out, max_bytes) = (out.to_owned(), service.limits.machine_code_max_bytes);
                 tokio::task::spawn_blocking(move || compile_to_file(&engine, &component, &out, max_bytes))
                     .await
                     .unwrap_or_else(|panic| {
@@ -78,7 +100,9 @@ impl CompileService {
             }
         }
     }
+}
 
+impl CompileService {
     async fn in_child(
         &self,
         exe: &Path,
@@ -115,10 +139,10 @@ impl CompileService {
             .spawn()
             .map_err(host("the compiler could not be started"))?;
 
-        match timeout(Duration::from_millis(limits.wall_max_ms), child.wait_with_output()).await {
+        match timeout(Duration::from_millis(limits.wall_max_ms), outcome(child)).await {
             Err(_) => Err(CompileError::Limit(format!("more than {} ms by the clock", limits.wall_max_ms))),
             Ok(Err(error)) => Err(host("the compiler could not be waited for")(error)),
-            Ok(Ok(output)) => self.verdict(output.status, &output.stdout, &output.stderr),
+            Ok(Ok((status, stdout, stderr))) => self.verdict(status, &stdout, &stderr),
         }
     }
 
@@ -148,6 +172,26 @@ impl CompileService {
             ))),
         }
     }
+}
+
+/// How the child ended, and the beginning of what it said.
+async fn outcome(mut child: Child) -> std::io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (status, stdout, stderr) = tokio::join!(child.wait(), beginning(stdout), beginning(stderr));
+    Ok((status?, stdout, stderr))
+}
+
+/// Whatever has taken the compiler over can make it talk, but not fill this process with it.
+const SAID_MAX_BYTES: u64 = 64 << 10;
+
+/// What comes, up to the bound; the pipe is closed then.
+async fn beginning(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut said = Vec::new();
+    if let Some(pipe) = pipe {
+        // What can be read up to an error is all that there is.
+        let _ = pipe.take(SAID_MAX_BYTES).read_to_end(&mut said).await;
+    }
+    said
 }
 
 /// More threads are hardly faster, and each costs address space.
@@ -184,7 +228,7 @@ fn child(args: impl IntoIterator<Item = OsString>) -> Result<(), CompileError> {
     let number = |text: &OsString| text.to_str().and_then(|text| text.parse().ok()).ok_or_else(usage);
     let code_max_bytes = number(code_max_bytes)?;
 
-    bound_this_process(number(memory_max_bytes)?, number(cpu_max_s)?)
+    bound_this_process(number(memory_max_bytes)?, number(cpu_max_s)?, code_max_bytes)
         .map_err(|error| CompileError::Host(format!("the compiler could not be bounded: {error}")))?;
     let component = std::fs::read(component)
         .map_err(|error| CompileError::Host(format!("the component could not be read: {error}")))?;
@@ -193,13 +237,14 @@ fn child(args: impl IntoIterator<Item = OsString>) -> Result<(), CompileError> {
     compile_to_file(&engine, &component, &PathBuf::from(out), code_max_bytes)
 }
 
-fn bound_this_process(memory_max_bytes: u64, cpu_max_s: u64) -> std::io::Result<()> {
+fn bound_this_process(memory_max_bytes: u64, cpu_max_s: u64, code_max_bytes: u64) -> std::io::Result<()> {
     let both = |max| Rlimit { current: Some(max), maximum: Some(max) };
     setrlimit(Resource::As, both(memory_max_bytes))?;
     // The first limit is a signal that says what it was; the second kills.
     setrlimit(Resource::Cpu, Rlimit { current: Some(cpu_max_s), maximum: Some(cpu_max_s + 5) })?;
     setrlimit(Resource::Core, both(0))?;
     setrlimit(Resource::Nofile, both(64))?;
+    setrlimit(Resource::Fsize, both(code_max_bytes))?;
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-//! Every limit of the sandbox: unit, default, reason.
+//! Every limit of the sandbox that is the host's alone: unit, default, reason. What differs from
+//! task to task is in [`Limits`].
 
 use std::path::PathBuf;
+
+use stepbox_domain::Limits;
 
 /// How the sandbox is set up. Make one with [`SandboxConfig::new`] and change what must differ.
 #[derive(Clone, Debug)]
@@ -11,6 +14,12 @@ pub struct SandboxConfig {
     pub compile: CompileLimits,
     pub guest: GuestLimits,
     pub pool: PoolSizes,
+    /// What holds where no task is known yet: for `describe`.
+    pub limits: Limits,
+    /// What no instance is ever given more than: the pool's places are as large.
+    pub ceilings: Limits,
+    /// Nothing is counted and nothing is bounded, to measure what that costs.
+    pub without_limits_for_bench: bool,
 }
 
 /// Where uploads are compiled.
@@ -53,35 +62,23 @@ impl Default for CompileLimits {
     }
 }
 
-/// What one instance may take.
+/// What one instance may take of which no task needs more than another.
 #[derive(Clone, Debug)]
 pub struct GuestLimits {
-    /// All linear memories of an instance together.
-    pub memory_max_bytes: usize,
-    /// All tables of an instance together, in elements of 8 bytes. JavaScript needs 7,895.
-    pub table_max_elements: usize,
     /// Core instances in a component. Python has 14.
     pub core_instances_max: u32,
     /// Host resources (streams, pollables, …) that an instance may hold: each costs host memory
     /// that its own memory cap does not see.
     pub handles_max: usize,
-    /// CPU time of one leg of the handler: it orchestrates, the work belongs into steps.
-    pub handler_cpu_max_ms: u64,
-    /// CPU time of one attempt of a step.
-    pub attempt_cpu_max_ms: u64,
     /// CPU time of `describe`. The largest honest guests seen take a millisecond or two.
     pub describe_cpu_max_ms: u64,
     /// Time by the clock that `describe` may take: wide, so that on a busy machine the limit that
     /// is named is the one on CPU time.
     pub describe_wall_max_ms: u64,
-    /// One JSON value that crosses: a step's input or output, a captured value, a result.
-    pub value_max_bytes: usize,
     /// A failure's message; longer ones are cut.
     pub message_max_bytes: usize,
     /// One line of output; longer ones are cut.
     pub line_max_bytes: usize,
-    /// Output of one leg of the handler, or of one attempt; the rest is dropped, and that is said.
-    pub output_max_bytes: usize,
     /// One call for random bytes.
     pub random_max_bytes: u64,
 }
@@ -89,18 +86,12 @@ pub struct GuestLimits {
 impl Default for GuestLimits {
     fn default() -> Self {
         GuestLimits {
-            memory_max_bytes: 256 << 20,
-            table_max_elements: 40_000,
             core_instances_max: 32,
             handles_max: 1_000,
-            handler_cpu_max_ms: 10_000,
-            attempt_cpu_max_ms: 60_000,
             describe_cpu_max_ms: 2_000,
             describe_wall_max_ms: 30_000,
-            value_max_bytes: 1 << 20,
             message_max_bytes: 16 << 10,
             line_max_bytes: 8 << 10,
-            output_max_bytes: 256 << 10,
             random_max_bytes: 1 << 20,
         }
     }
@@ -156,6 +147,9 @@ impl SandboxConfig {
             compile: CompileLimits::default(),
             guest: GuestLimits::default(),
             pool: PoolSizes::default(),
+            limits: Limits::default(),
+            ceilings: Limits::ceilings(),
+            without_limits_for_bench: false,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Why a guest came to an end that is not its own, in words for whoever wrote it.
 
-use stepbox_domain::{Failure, FailureKind, step::AttemptFailure};
+use stepbox_domain::{Failure, FailureKind, Limit, step::AttemptFailure};
 use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
-    GuestLimits,
+    bounds::Bounds,
     limits::LimitHit,
     output::{Output, cut, printable},
     state::State,
@@ -95,15 +95,16 @@ pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, state: &
         if let LimitHit::HostMemory { .. } = hit {
             return Ending::Unavailable(format!("{doing} has no room now: {hit}"));
         }
+        let name = name_of(hit, doing).map_or(String::new(), |limit| format!(" ({limit})"));
         let hint = match (hit, doing) {
             (LimitHit::Cpu { .. }, Doing::Handler) => {
                 "; put computing into steps, and note that a handler's clock stands still between two calls"
             }
             _ => "",
         };
-        return over_limit(format!("{doing} was stopped: {hit}{hint}"), error);
+        return over_limit(format!("{doing} was stopped: {hit}{name}{hint}"), error);
     }
-    if let Some(limit) = limit_of_wasmtime(error, &state.limits) {
+    if let Some(limit) = limit_of_wasmtime(error, &state.bounds) {
         return over_limit(format!("{doing} was stopped: {limit}"), error);
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
@@ -125,6 +126,19 @@ pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, state: &
     trapped(format!("{doing} trapped: {}", printable(&cause)), error)
 }
 
+/// Under which name it can be set for the task.
+fn name_of(hit: &LimitHit, doing: Doing<'_>) -> Option<Limit> {
+    match (hit, doing) {
+        (LimitHit::HostMemory { .. }, _) | (LimitHit::Cpu { .. }, Doing::Describe) => None,
+        (LimitHit::Memory { .. }, _) => Some(Limit::MemoryMaxBytes),
+        (LimitHit::Tables { .. }, _) => Some(Limit::TableMaxElements),
+        (LimitHit::Cpu { .. }, Doing::Handler) => Some(Limit::HandlerCpuMaxMs),
+        (LimitHit::Cpu { .. }, Doing::Step(_)) => Some(Limit::AttemptCpuMaxMs),
+        (LimitHit::Wall { .. }, _) => Some(Limit::HandlerWallMaxMs),
+        (LimitHit::HostCalls { .. }, _) => Some(Limit::HostCallsPerSecondMax),
+    }
+}
+
 fn over_limit(message: String, error: &wasmtime::Error) -> Ending {
     Ending::Failed(Failure::new(FailureKind::OverLimit, message).with_backtrace(backtrace(error)))
 }
@@ -134,14 +148,16 @@ fn trapped(message: String, error: &wasmtime::Error) -> Ending {
 }
 
 /// Limits that wasmtime keeps for us without a type of their own for the error.
-fn limit_of_wasmtime(error: &wasmtime::Error, limits: &GuestLimits) -> Option<String> {
+fn limit_of_wasmtime(error: &wasmtime::Error, bounds: &Bounds) -> Option<String> {
     let text = error.root_cause().to_string();
     if text.contains("fuel allocated for hostcalls has been exhausted") {
-        let max_bytes = limits.value_max_bytes;
-        return Some(format!("it passed far more data in one call than the {max_bytes} bytes of one value"));
+        let max_bytes = bounds.value_max_bytes();
+        return Some(format!(
+            "it passed far more data in one call than the {max_bytes} bytes of one value (valueMaxBytes)"
+        ));
     }
     if text.contains("handle limit exceeded") {
-        let max = limits.handles_max;
+        let max = bounds.host.handles_max;
         return Some(format!(
             "it holds more host resources (streams, pollables, …) than the {max} that an instance may have"
         ));

@@ -135,7 +135,7 @@ impl State {
                 calls,
                 cpu: &self.cpu,
                 time: &self.time,
-                value_max_bytes: self.limits.value_max_bytes,
+                value_max_bytes: self.bounds.value_max_bytes(),
             }),
             Role::Step { .. } => Err(Stop::misuse(format!(
                 "`{call}` was called inside of a step; only the handler may call it: return from the step \

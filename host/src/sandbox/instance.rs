@@ -28,27 +28,31 @@ impl Guest for Module {
     async fn run(&self, setup: HandlerSetup, payload: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
         let runtime = &self.runtime;
         let _place = runtime.handlers.take().await;
-        let state = State::handler(&setup.context, calls, &runtime.limits, &runtime.handlers.memory);
+        let HandlerSetup { context, limits, meter } = setup;
+        let bounds = runtime.bounds(limits);
+        let state = State::handler(&context, calls, bounds.clone(), meter, &runtime.handlers.memory);
         let mut store = runtime.store(state);
         let cpu = store.data().cpu.clone();
         let payload = payload.as_str().to_owned();
-        let returned = cpu
-            .counted(async {
-                let making = self.handler.instantiate_async(&mut store).await;
-                let instance = making.map_err(Fault::in_making)?;
-                instance.call_run(&mut store, &payload).await.map_err(Fault::in_call)
-            })
-            .await;
+        let running = cpu.counted(async {
+            let making = self.handler.instantiate_async(&mut store).await;
+            let instance = making.map_err(Fault::in_making)?;
+            instance.call_run(&mut store, &payload).await.map_err(Fault::in_call)
+        });
+        let returned = tokio::select! {
+            biased;
+            returned = running => returned,
+            hit = cpu.out_of_wall_time() => Err(Fault::in_call(wasmtime::Error::new(hit))),
+        };
 
-        let limits = &runtime.limits;
         match returned {
             Ok(Ok(result)) => {
-                match json_from_guest(result, "the result of the handler", limits.value_max_bytes) {
+                match json_from_guest(result, "the result of the handler", bounds.value_max_bytes()) {
                     Ok(result) => GuestExit::Returned(Ok(result)),
                     Err(failure) => GuestExit::Failed(failure),
                 }
             }
-            Ok(Err(failure)) => GuestExit::Returned(Err(failure_from_guest(failure, limits))),
+            Ok(Err(failure)) => GuestExit::Returned(Err(failure_from_guest(failure, &bounds))),
             Err(fault) => match ending(&fault, Doing::Handler, store.data()) {
                 Ending::Ended => GuestExit::Ended,
                 Ending::Unavailable(why) => GuestExit::Unavailable(why),
@@ -74,7 +78,8 @@ impl Module {
         let runtime = &self.runtime;
         let _place = runtime.describes.take().await;
         let run = RunId::parse("describe").expect("a run id may be called so");
-        let state = State::describe(run, &runtime.limits, &runtime.describes.memory);
+        let bounds = runtime.bounds(runtime.default_limits.clone());
+        let state = State::describe(run, bounds, &runtime.describes.memory);
         let mut store = runtime.store(state);
         let cpu = store.data().cpu.clone();
         let described = cpu
@@ -133,8 +138,9 @@ impl Steps {
         attempt: u32,
     ) -> Result<(Box<StepInstance>, Returned), StepExit> {
         let place = self.runtime.steps.take().await;
-        let StepSetup { context, grants, .. } = &self.setup;
-        let state = State::step(context, grants, &self.runtime.limits, &self.runtime.steps.memory);
+        let StepSetup { context, limits, grants, meter } = &self.setup;
+        let bounds = self.runtime.bounds(limits.clone());
+        let state = State::step(context, grants, bounds, meter.clone(), &self.runtime.steps.memory);
         let mut store = self.runtime.store(state);
         let cpu = store.data().cpu.clone();
         let made = cpu.counted(self.module.instantiate_async(&mut store)).await;
@@ -149,15 +155,17 @@ impl Steps {
     }
 
     fn exit(&self, instance: Box<StepInstance>, function: &str, returned: Returned) -> StepExit {
-        let limits = &self.runtime.limits;
+        let meter = &self.setup.meter;
         match returned {
             Ok(outcome) => {
+                let bounds = instance.store.data().bounds.clone();
                 instance.store.data().output.end();
                 self.runtime.steps.rest(&self.idle, instance);
                 match outcome {
                     Ok(output) => {
                         let what = format_args!("the result of {}", Doing::Step(function));
-                        match json_from_guest(output, what, limits.value_max_bytes) {
+                        meter.went_out(output.len());
+                        match json_from_guest(output, what, bounds.value_max_bytes()) {
                             Ok(output) => StepExit::Completed(output),
                             // The next attempt would return the same.
                             Err(failure) => StepExit::Failed(attempt_failure(failure).not_retryable()),
@@ -168,7 +176,7 @@ impl Steps {
                         error.details,
                         error.retryable,
                         error.retry_after_ms,
-                        limits,
+                        &bounds,
                     )),
                 }
             }
@@ -186,12 +194,16 @@ impl Steps {
 impl StepInstance {
     /// Another attempt in an instance that has run some already.
     async fn call(&mut self, function: &str, input: &Json, attempt: u32) -> Returned {
-        self.store.data().cpu.reset();
+        let state = self.store.data();
+        state.cpu.reset();
+        state.memory.note();
         self.call_on(function, input, attempt).await
     }
 
     async fn call_on(&mut self, function: &str, input: &Json, attempt: u32) -> Returned {
-        let cpu = self.store.data().cpu.clone();
+        let state = self.store.data();
+        state.meter.came_in(input.as_str().len());
+        let cpu = state.cpu.clone();
         let input = input.as_str().to_owned();
         cpu.counted(self.task.call_run_step(&mut self.store, function, &input, attempt)).await
     }

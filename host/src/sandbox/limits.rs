@@ -1,4 +1,5 @@
-//! Memory, tables and CPU time of one instance, each with an error that names the limit.
+//! Memory, tables, CPU time and time by the clock of one instance, each with an error that names the
+//! limit.
 
 use std::{
     future::{Future, poll_fn},
@@ -7,13 +8,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use stepbox_domain::Limit;
 use wasmtime::ResourceLimiter;
 
-use super::runtime::TICK;
+use super::{Meter, bounds::Bounds, runtime::TICK, turns::TurnSlot};
 
 /// A limit that was hit. Ends the guest there and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +29,10 @@ pub(super) enum LimitHit {
     Tables { asked: usize, max: usize },
     #[error("it computed for more than {max_ms} ms of CPU time")]
     Cpu { max_ms: u64 },
+    #[error("it took more than {max_ms} ms by the clock, without what it waited for in calls of the host")]
+    Wall { max_ms: u64 },
+    #[error("it called the host more than {per_second_max} times in a second")]
+    HostCalls { per_second_max: u64 },
     /// Not the guest's fault: all guests together have what there is.
     #[error("all guests together have used up the {max_bytes} bytes of memory that this host gives them")]
     HostMemory { max_bytes: usize },
@@ -63,6 +69,7 @@ impl MemoryBudget {
 #[derive(Debug)]
 pub(super) struct MemoryLimiter {
     budget: Arc<MemoryBudget>,
+    meter: Arc<Meter>,
     memory_bytes: usize,
     memory_max_bytes: usize,
     table_elements: usize,
@@ -73,16 +80,22 @@ pub(super) struct MemoryLimiter {
 }
 
 impl MemoryLimiter {
-    pub(super) fn new(limits: &super::GuestLimits, budget: Arc<MemoryBudget>) -> Self {
+    pub(super) fn new(bounds: &Bounds, budget: Arc<MemoryBudget>, meter: Arc<Meter>) -> Self {
         MemoryLimiter {
             budget,
+            meter,
             memory_bytes: 0,
-            memory_max_bytes: limits.memory_max_bytes,
+            memory_max_bytes: bounds.size(Limit::MemoryMaxBytes),
             table_elements: 0,
-            table_max_elements: limits.table_max_elements,
-            core_instances_max: limits.core_instances_max,
+            table_max_elements: bounds.size(Limit::TableMaxElements),
+            core_instances_max: bounds.host.core_instances_max,
             last_growth: 0,
         }
+    }
+
+    /// Notes what the instance has, for an attempt that begins with it.
+    pub(super) fn note(&self) {
+        self.meter.memory_is(self.memory_bytes as u64);
     }
 }
 
@@ -104,6 +117,7 @@ impl ResourceLimiter for MemoryLimiter {
         self.budget.take(growth).map_err(wasmtime::Error::new)?;
         self.memory_bytes = sum;
         self.last_growth = growth;
+        self.note();
         Ok(true)
     }
 
@@ -153,17 +167,71 @@ pub(super) struct CpuMeter {
     ticked_ns: AtomicU64,
     made: Instant,
     max_ms: u64,
+    /// What it waited for up to now, which is not its own time.
+    waited_ns: AtomicU64,
+    /// When the wait under way began, counted as above; 0 while there is none.
+    waiting_since_ns: AtomicU64,
+    wall_max: Option<Duration>,
+    /// Where what is computed is noted.
+    meter: Arc<Meter>,
+    pub(super) turn: TurnSlot,
 }
 
 impl CpuMeter {
-    pub(super) fn new(max_ms: u64) -> Arc<Self> {
+    pub(super) fn new(max_ms: u64, wall_max_ms: Option<u64>, meter: Arc<Meter>) -> Arc<Self> {
         Arc::new(CpuMeter {
             used_ns: AtomicU64::new(0),
             since_ns: AtomicU64::new(0),
             ticked_ns: AtomicU64::new(0),
             made: Instant::now(),
             max_ms,
+            waited_ns: AtomicU64::new(0),
+            waiting_since_ns: AtomicU64::new(0),
+            wall_max: wall_max_ms.map(Duration::from_millis),
+            meter,
+            turn: TurnSlot::new(),
         })
+    }
+
+    /// CPU time up to the last time that it stood, or ticked.
+    pub(super) fn used(&self) -> Duration {
+        Duration::from_nanos(self.used_ns.load(Relaxed))
+    }
+
+    /// What is left of its time by the clock; none where that has no bound.
+    fn wall_left(&self) -> Option<Duration> {
+        let now = self.clock_ns();
+        let waiting = match self.waiting_since_ns.load(Relaxed) {
+            0 => 0,
+            since => now.saturating_sub(since),
+        };
+        let waited = Duration::from_nanos(self.waited_ns.load(Relaxed).saturating_add(waiting));
+        Some(self.wall_max?.saturating_sub(self.made.elapsed().saturating_sub(waited)))
+    }
+
+    fn wall_hit(&self) -> LimitHit {
+        let max_ms = self.wall_max.map_or(0, |max| u64::try_from(max.as_millis()).unwrap_or(u64::MAX));
+        LimitHit::Wall { max_ms }
+    }
+
+    /// Comes back when its time by the clock is up; never where that has no bound.
+    pub(super) async fn out_of_wall_time(&self) -> LimitHit {
+        loop {
+            match self.wall_left() {
+                None => std::future::pending().await,
+                Some(Duration::ZERO) => return self.wall_hit(),
+                Some(left) => tokio::time::sleep(left).await,
+            }
+        }
+    }
+
+    /// Waits for what is not the guest's own time.
+    pub(super) async fn waiting<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.waiting_since_ns.store(self.clock_ns(), Relaxed);
+        let done = wait.await;
+        let since = self.waiting_since_ns.swap(0, Relaxed);
+        self.waited_ns.fetch_add(self.clock_ns().saturating_sub(since), Relaxed);
+        done
     }
 
     /// From nothing again, for the next attempt.
@@ -186,7 +254,10 @@ impl CpuMeter {
         if self.used_ns.load(Relaxed) + computing > self.max_ms.saturating_mul(1_000_000) {
             return Err(LimitHit::Cpu { max_ms: self.max_ms });
         }
-        Ok(())
+        match self.wall_left() {
+            Some(Duration::ZERO) => Err(self.wall_hit()),
+            _ => Ok(()),
+        }
     }
 
     fn clock_ns(&self) -> u64 {
@@ -209,7 +280,8 @@ impl CpuMeter {
             (since, 0) => self.short_stretch_ns(since),
             (_, ticked) => thread_cpu_ns().saturating_sub(ticked),
         };
-        self.used_ns.fetch_add(computed, Relaxed);
+        let before = self.used_ns.fetch_add(computed, Relaxed);
+        self.meter.set_cpu_us(before.saturating_add(computed) / 1_000);
     }
 
     /// Runs the guest: what `guest` computes is counted.
@@ -219,6 +291,8 @@ impl CpuMeter {
             self.go();
             let polled = guest.as_mut().poll(context);
             self.stand();
+            // It waits for something, or is done. (A guest that only gives way has it with it.)
+            self.turn.give_back();
             polled
         })
         .await
@@ -227,13 +301,23 @@ impl CpuMeter {
     /// Within [`CpuMeter::counted`], runs what the host does for the guest: not counted.
     pub(super) async fn not_counted<T>(&self, host: impl Future<Output = T>) -> T {
         let mut host = pin!(host);
-        poll_fn(|context| {
+        self.waiting(poll_fn(|context| {
             self.stand();
             let polled = host.as_mut().poll(context);
             self.go();
             polled
-        })
+        }))
         .await
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test() -> Arc<Self> {
+        CpuMeter::new(u64::MAX, None, Arc::default())
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_used(&self, time: Duration) {
+        self.used_ns.fetch_add(u64::try_from(time.as_nanos()).unwrap(), Relaxed);
     }
 }
 

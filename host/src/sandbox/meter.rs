@@ -78,8 +78,15 @@ impl Meter {
         self.memory_peak_bytes.fetch_max(bytes, Relaxed);
     }
 
+    /// To be called by the instance only, which makes one call after the other: cheaper than an
+    /// addition that many could make at once.
     pub(super) fn host_called(&self) {
-        self.host_calls.fetch_add(1, Relaxed);
+        self.host_calls.store(self.host_calls.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// What was noted as a call was none.
+    pub(super) fn host_was_not_called(&self) {
+        self.host_calls.store(self.host_calls.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
     pub(super) fn came_in(&self, bytes: usize) {

@@ -10,7 +10,9 @@
 #![deny(unsafe_code)]
 
 mod bindings;
+mod bounds;
 mod cache;
+mod call_rate;
 mod compile;
 mod config;
 mod ending;
@@ -24,6 +26,7 @@ mod output;
 mod places;
 mod runtime;
 mod state;
+mod turns;
 mod values;
 mod virtual_wasi;
 
@@ -36,7 +39,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    EventName, Failure, Json, Limits, RunId, StepName, TaskName, Timestamp,
+    EventName, Failure, Json, Limits, RunId, StepKey, StepName, TaskName, Timestamp,
     capability::{Grants, SecretName},
     decide::Until,
     step::{AttemptFailure, StepOptions},
@@ -118,6 +121,8 @@ pub struct GuestContext {
 pub struct HandlerSetup {
     pub context: GuestContext,
     pub limits: Arc<Limits>,
+    /// Where it is noted what the leg takes.
+    pub meter: Arc<Meter>,
 }
 
 /// For the step instance.
@@ -178,17 +183,41 @@ pub trait LogSink: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct LogLine<'a> {
     pub run: &'a RunId,
+    /// The attempt of a step that wrote it; none for the handler. Nothing here knows the step's key:
+    /// whoever gave the sink fills it in.
+    pub step: Option<(&'a StepKey, u32)>,
     pub level: LogLevel,
-    /// `stdout`, `stderr`, or the target that the guest named.
+    /// `stdout`, `stderr`, or the target that the guest named; `stepbox` for what the host itself has
+    /// to say, which no guest can.
     pub target: &'a str,
     pub message: &'a str,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How bad it is, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     Trace,
     Debug,
     Info,
     Warn,
     Error,
+}
+
+impl LogLevel {
+    pub const ALL: [LogLevel; 5] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Trace => "trace",
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == text)
+    }
 }

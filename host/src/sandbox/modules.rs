@@ -15,7 +15,7 @@ use wasmtime::component::Component;
 use super::{
     Guest, Inspected, Rejected, SandboxConfig, Secrets,
     cache::{Cache, NotLoaded},
-    compile::{CompileError, CompileService},
+    compile::{CompileError, CompileService, CompileTurn},
     ending::Ending,
     inspect::{self, looks_like_a_component},
     instance::Module,
@@ -181,9 +181,10 @@ impl Sandbox {
         let (component, compiled_in) = match self.cached(digest).await {
             Ok(component) => (component, Duration::ZERO),
             Err(_) => {
+                let turn = self.compiler.turn().await;
                 let bytes = fetch().await.map_err(NotPrepared::Fetch)?;
                 let start = Instant::now();
-                self.compile(digest, &bytes).await?;
+                self.compile(turn, digest, &bytes).await?;
                 let compiled_in = start.elapsed();
                 let component = self.cached(digest).await.map_err(|error| match error {
                     // It fits this compiler, so what does not fit is what it asks of the pool.
@@ -209,15 +210,20 @@ impl Sandbox {
             .unwrap_or_else(|panic| Err(NotLoaded::Unfit(panic.to_string())))
     }
 
-    async fn compile(&self, digest: &Digest, component: &[u8]) -> Result<(), Rejected> {
+    async fn compile(
+        &self,
+        turn: CompileTurn<'_>,
+        digest: &Digest,
+        component: &[u8],
+    ) -> Result<(), Rejected> {
         let (scratch, made) = (self.cache.scratch(), self.cache.scratch());
-        self.compiler.compile(&self.runtime.engine, component, scratch.path(), made.path()).await.map_err(
-            |error| match error {
-                CompileError::Refused(reason) => Rejected::DoesNotCompile { reason },
-                CompileError::Limit(limit) => Rejected::CompileLimit { limit },
-                CompileError::Host(reason) => Rejected::Unavailable { reason },
-            },
-        )?;
+        let compiled = turn.compile(&self.runtime.engine, component, scratch.path(), made.path()).await;
+        drop(turn);
+        compiled.map_err(|error| match error {
+            CompileError::Refused(reason) => Rejected::DoesNotCompile { reason },
+            CompileError::Limit(limit) => Rejected::CompileLimit { limit },
+            CompileError::Host(reason) => Rejected::Unavailable { reason },
+        })?;
         let (cache, digest) = (self.cache.clone(), digest.clone());
         let kept = tokio::task::spawn_blocking(move || cache.keep(&digest, &made)).await;
         let unavailable = |error: String| Rejected::Unavailable {

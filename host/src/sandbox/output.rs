@@ -9,14 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use stepbox_domain::RunId;
+use stepbox_domain::{Limit, RunId};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use super::{GuestLimits, LogLevel, LogLine, LogSink};
+use super::{LogLevel, LogLine, LogSink, bounds::Bounds};
 
 /// The output of one instance: stdout, stderr and the lines of `log`.
 pub(super) struct Output {
@@ -42,6 +42,9 @@ struct State {
 /// Enough for a panic's message; more is noise in a failure.
 const LAST_WORDS_MAX_LINES: usize = 8;
 
+/// The target of what the host has to say about a guest's output.
+const HOST: &str = "stepbox";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
@@ -49,12 +52,12 @@ pub(super) enum Stream {
 }
 
 impl Output {
-    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, limits: &GuestLimits) -> Arc<Self> {
+    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, bounds: &Bounds) -> Arc<Self> {
         Arc::new(Output {
             run,
             sink,
-            line_max_bytes: limits.line_max_bytes,
-            output_max_bytes: limits.output_max_bytes,
+            line_max_bytes: bounds.host.line_max_bytes,
+            output_max_bytes: bounds.size(Limit::OutputMaxBytes),
             state: Mutex::default(),
         })
     }
@@ -63,6 +66,8 @@ impl Output {
     pub(super) fn log(&self, level: LogLevel, target: &str, message: &str) {
         let mut state = self.state();
         let target = printable(cut(target, 200));
+        // Under that name only the host speaks.
+        let target = if target.trim() == HOST { format!("guest {HOST}") } else { target };
         let message = printable(cut(message, self.line_max_bytes));
         self.send(&mut state, level, &target, &message);
     }
@@ -127,14 +132,15 @@ impl Output {
         let bytes = message.len() + target.len() + 32;
         if state.bytes + bytes <= self.output_max_bytes {
             state.bytes += bytes;
-            self.sink.line(LogLine { run: &self.run, level, target, message });
+            self.sink.line(LogLine { run: &self.run, step: None, level, target, message });
         } else {
             state.dropped = true;
             let message = format!("more than {} bytes of output: the rest is dropped", self.output_max_bytes);
             self.sink.line(LogLine {
                 run: &self.run,
+                step: None,
                 level: LogLevel::Warn,
-                target: "stepbox",
+                target: HOST,
                 message: &message,
             });
         }
@@ -164,12 +170,18 @@ fn text(bytes: &[u8]) -> String {
     printable(String::from_utf8_lossy(bytes).trim_end_matches('\r'))
 }
 
-/// `text` with everything escaped that could end the line, move the cursor or turn its direction.
+/// Whether `c` could end the line, move the cursor, or turn the direction of the text.
+pub(crate) fn forges(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+        )
+}
+
+/// `text` with everything escaped that [`forges`].
 pub(super) fn printable(text: &str) -> String {
-    let forges = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
             '\n' => out.push_str("\\n"),
@@ -250,13 +262,19 @@ impl AsyncWrite for Lines {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::sandbox::testing::Captured;
+    use stepbox_domain::Limits;
 
-    fn output(line_max_bytes: usize, output_max_bytes: usize) -> (Arc<Output>, Arc<Captured>) {
+    use super::*;
+    use crate::sandbox::{GuestLimits, testing::Captured};
+
+    fn output(line_max_bytes: usize, output_max_bytes: u64) -> (Arc<Output>, Arc<Captured>) {
         let sink = Arc::new(Captured::default());
-        let limits = GuestLimits { line_max_bytes, output_max_bytes, ..GuestLimits::default() };
-        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), &limits), sink)
+        let settings = [(Limit::OutputMaxBytes, output_max_bytes)].into_iter().collect();
+        let bounds = Bounds {
+            task: Arc::new(Limits::default().with(&settings)),
+            host: Arc::new(GuestLimits { line_max_bytes, ..GuestLimits::default() }),
+        };
+        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), &bounds), sink)
     }
 
     #[test]
@@ -266,6 +284,7 @@ mod tests {
         output.write(Stream::Stderr, b"oh\r\n\n");
         output.write(Stream::Stdout, b"lo\nthere \x1b[31m\xff\xe2\x80\xae");
         output.log(LogLevel::Debug, "a\nb", "one\ntwo");
+        output.log(LogLevel::Warn, "stepbox ", "the host says");
         drop(output);
         assert_eq!(
             sink.lines(),
@@ -273,6 +292,7 @@ mod tests {
                 "Warn stderr: oh",
                 "Info stdout: hallo",
                 "Debug a\\nb: one\\ntwo",
+                "Warn guest stepbox: the host says",
                 "Info stdout: there \\u{1b}[31m\u{fffd}\\u{202e}",
             ]
         );
@@ -317,7 +337,7 @@ mod tests {
             let ends = writes.iter().flatten().filter(|byte| **byte == b'\n').count();
             prop_assert!(sink.lines().len() <= ends + 1);
             for line in sink.lines() {
-                prop_assert!(!line.chars().any(char::is_control), "{line:?}");
+                prop_assert!(!line.chars().any(forges), "{line:?}");
             }
         }
     }

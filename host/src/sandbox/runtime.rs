@@ -2,18 +2,21 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
+use stepbox_domain::{Limit, Limits};
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, UpdateDeadline,
-    WasmBacktraceDetails,
+    CallHook, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    UpdateDeadline, WasmBacktraceDetails,
     component::{HasSelf, Linker},
     error::Context as _,
 };
 
 use super::{
     GuestLimits, PoolSizes, SandboxConfig, Secrets, bindings,
+    bounds::Bounds,
     limits::MemoryBudget,
     places::{HandlerPlaces, StepPlaces},
     state::State,
+    turns::Turns,
     virtual_wasi,
 };
 
@@ -31,6 +34,10 @@ const STACK_BYTES: usize = 2 << 20;
 pub(super) struct Runtime {
     pub engine: Engine,
     pub limits: Arc<GuestLimits>,
+    /// For `describe`, of which no task is known yet.
+    pub default_limits: Arc<Limits>,
+    turns: Arc<Turns>,
+    without_limits: bool,
     pub secrets: Arc<dyn Secrets>,
     /// For handler instances and `describe`.
     pub handler_linker: Linker<State>,
@@ -57,11 +64,15 @@ impl Runtime {
         virtual_wasi::shadow_clock(&mut handler_linker)?;
 
         let sizes: &PoolSizes = &config.pool;
-        let describes_memory = config.guest.memory_max_bytes.saturating_mul(DESCRIBES_MAX as usize);
+        let describe_bytes = size(&config.limits, Limit::MemoryMaxBytes);
+        let describes_memory = describe_bytes.saturating_mul(DESCRIBES_MAX as usize);
         Ok(Arc::new(Runtime {
             engine,
             secrets,
             limits: Arc::new(config.guest.clone()),
+            default_limits: Arc::new(config.limits.clone()),
+            turns: Turns::new(),
+            without_limits: config.without_limits_for_bench,
             handler_linker,
             step_linker,
             handlers: HandlerPlaces::new(
@@ -73,19 +84,37 @@ impl Runtime {
         }))
     }
 
+    /// What holds for an instance of a task with these limits.
+    pub(super) fn bounds(&self, task: Arc<Limits>) -> Bounds {
+        Bounds { task, host: self.limits.clone() }
+    }
+
     /// A store in which an instance with `state` can be made: bounded and interruptible.
     pub(super) fn store(&self, state: State) -> Store<State> {
-        let cpu = state.cpu.clone();
+        let value_max_bytes = state.bounds.value_max_bytes();
         let mut store = Store::new(&self.engine, state);
+        if self.without_limits {
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_async_yield_and_update(1);
+            return store;
+        }
         store.limiter(|state| &mut state.memory);
         store.set_max_component_handles(self.limits.handles_max);
         // Counted in bytes of what is copied out of the guest in one call, with some room for
         // names and for texts in UTF-16: what is just too large still gets the better message.
-        store.set_hostcall_fuel(self.limits.value_max_bytes.saturating_mul(4).saturating_add(1 << 20));
+        store.set_hostcall_fuel(value_max_bytes.saturating_mul(4).saturating_add(1 << 20));
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            cpu.check().map_err(wasmtime::Error::new)?;
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        let turns = self.turns.clone();
+        store.epoch_deadline_callback(move |mut context| {
+            let state = context.data_mut();
+            state.host_was_not_called();
+            state.cpu.check().map_err(wasmtime::Error::new)?;
+            let way = turns.clone().give_way(state.cpu.clone());
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(way)))
+        });
+        store.call_hook(|mut context, hook| match hook {
+            CallHook::CallingHost => context.data_mut().host_is_called().map_err(wasmtime::Error::new),
+            CallHook::ReturningFromHost | CallHook::CallingWasm | CallHook::ReturningFromWasm => Ok(()),
         });
         store
     }
@@ -124,7 +153,6 @@ pub(super) fn engine_config() -> Config {
 
 fn pool(config: &SandboxConfig) -> InstanceAllocationStrategy {
     let places = config.pool.handlers_max + config.pool.steps_max + DESCRIBES_MAX;
-    let limits = &config.guest;
     let mut pool = PoolingAllocationConfig::new();
     // Counts are address space, not memory. QuickJS has two memories, Python 14 core instances.
     pool.total_component_instances(places)
@@ -132,19 +160,23 @@ fn pool(config: &SandboxConfig) -> InstanceAllocationStrategy {
         .total_core_instances(places.saturating_mul(16))
         .total_memories(places.saturating_mul(2))
         .total_tables(places.saturating_mul(2))
-        .max_core_instances_per_component(limits.core_instances_max)
+        .max_core_instances_per_component(config.guest.core_instances_max)
         .max_memories_per_component(4)
         .max_tables_per_component(8)
         .max_memories_per_module(4)
         .max_tables_per_module(8)
-        .max_memory_size(limits.memory_max_bytes)
-        .table_elements(limits.table_max_elements)
+        .max_memory_size(size(&config.ceilings, Limit::MemoryMaxBytes))
+        .table_elements(size(&config.ceilings, Limit::TableMaxElements))
         // Kept for good by every place that was ever used: a little saves page faults, a MiB
         // times thousands is all the memory there is.
         .linear_memory_keep_resident(64 << 10)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
     InstanceAllocationStrategy::Pooling(pool)
+}
+
+fn size(limits: &Limits, limit: Limit) -> usize {
+    usize::try_from(limits.get(limit)).unwrap_or(usize::MAX)
 }
 
 /// Running out of mappings fails any allocation of the process, not just the one of an instance.

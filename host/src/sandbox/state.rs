@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use stepbox_domain::{RunId, TaskName, Timestamp, capability::Grants};
+use stepbox_domain::{Limit, RunId, TaskName, Timestamp, capability::Grants};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
-    GuestContext, GuestLimits, HostCalls, LogLine, LogSink,
+    GuestContext, HostCalls, LogLine, LogSink, Meter,
     bindings::stepbox::task::types::TaskContext,
-    limits::{CpuMeter, MemoryBudget, MemoryLimiter},
+    bounds::Bounds,
+    call_rate::CallRate,
+    limits::{CpuMeter, LimitHit, MemoryBudget, MemoryLimiter},
     output::Output,
     virtual_wasi::{self, VirtualTime},
 };
@@ -20,11 +22,13 @@ pub(super) struct State {
     pub table: ResourceTable,
     pub memory: MemoryLimiter,
     pub cpu: Arc<CpuMeter>,
+    calls_left: CallRate,
+    pub meter: Arc<Meter>,
     pub output: Arc<Output>,
     /// Only the handler's moves.
     pub time: VirtualTime,
     pub role: Role,
-    pub limits: Arc<GuestLimits>,
+    pub bounds: Bounds,
 }
 
 /// Which of a module's instances this is, and so what it may call.
@@ -38,62 +42,86 @@ impl State {
     pub(super) fn handler(
         context: &GuestContext,
         calls: Box<dyn HostCalls>,
-        limits: &Arc<GuestLimits>,
+        bounds: Bounds,
+        meter: Arc<Meter>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
-        let output = Output::new(context.run_id.clone(), context.logs.clone(), limits);
+        let output = Output::new(context.run_id.clone(), context.logs.clone(), &bounds);
         let time = VirtualTime::starting_at(context.started_at);
+        let cpu_max_ms = bounds.get(Limit::HandlerCpuMaxMs);
+        let wall_max_ms = bounds.get(Limit::HandlerWallMaxMs);
+        let cpu = CpuMeter::new(cpu_max_ms, Some(wall_max_ms), meter.clone());
         State {
-            wasi: virtual_wasi::for_handler(&context.run_id, &time, &output, limits),
+            wasi: virtual_wasi::for_handler(&context.run_id, &time, &output, &bounds.host),
             time,
             role: Role::Handler { calls, context: task_context(context) },
-            ..State::bare(output, limits.handler_cpu_max_ms, limits, budget)
+            ..State::bare(output, cpu, bounds, meter, budget)
         }
     }
 
+    /// Its time by the clock is the engine's to watch, which knows the step's own timeout too.
     pub(super) fn step(
         context: &GuestContext,
         grants: &Grants,
-        limits: &Arc<GuestLimits>,
+        bounds: Bounds,
+        meter: Arc<Meter>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
-        let output = Output::new(context.run_id.clone(), context.logs.clone(), limits);
+        let output = Output::new(context.run_id.clone(), context.logs.clone(), &bounds);
+        let cpu = CpuMeter::new(bounds.get(Limit::AttemptCpuMaxMs), None, meter.clone());
         State {
-            wasi: virtual_wasi::for_steps(&output, limits, &grants.env),
+            wasi: virtual_wasi::for_steps(&output, &bounds.host, &grants.env),
             role: Role::Step { context: task_context(context) },
-            ..State::bare(output, limits.attempt_cpu_max_ms, limits, budget)
+            ..State::bare(output, cpu, bounds, meter, budget)
         }
     }
 
     /// For `describe`: a handler whose clock stands at a fixed moment, so that a module describes
     /// itself in the same way whenever it is asked.
-    pub(super) fn describe(run: RunId, limits: &Arc<GuestLimits>, budget: &Arc<MemoryBudget>) -> Self {
+    pub(super) fn describe(run: RunId, bounds: Bounds, budget: &Arc<MemoryBudget>) -> Self {
         const MOMENT: Timestamp = Timestamp::from_ms(1_767_225_600_000);
-        let output = Output::new(run.clone(), Arc::new(Nowhere), limits);
+        let output = Output::new(run.clone(), Arc::new(Nowhere), &bounds);
         let time = VirtualTime::starting_at(MOMENT);
+        let meter: Arc<Meter> = Arc::default();
+        let cpu = CpuMeter::new(bounds.host.describe_cpu_max_ms, None, meter.clone());
         State {
-            wasi: virtual_wasi::for_handler(&run, &time, &output, limits),
+            wasi: virtual_wasi::for_handler(&run, &time, &output, &bounds.host),
             time,
-            ..State::bare(output, limits.describe_cpu_max_ms, limits, budget)
+            ..State::bare(output, cpu, bounds, meter, budget)
         }
     }
 
     fn bare(
         output: Arc<Output>,
-        cpu_max_ms: u64,
-        limits: &Arc<GuestLimits>,
+        cpu: Arc<CpuMeter>,
+        bounds: Bounds,
+        meter: Arc<Meter>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
         State {
             wasi: WasiCtx::builder().build(),
             table: ResourceTable::new(),
-            memory: MemoryLimiter::new(limits, budget.clone()),
-            cpu: CpuMeter::new(cpu_max_ms),
+            memory: MemoryLimiter::new(&bounds, budget.clone(), meter.clone()),
+            cpu,
+            calls_left: CallRate::new(bounds.get(Limit::HostCallsPerSecondMax)),
+            meter,
             output,
             time: VirtualTime::starting_at(Timestamp::from_ms(0)),
             role: Role::Describe,
-            limits: limits.clone(),
+            bounds,
         }
+    }
+
+    /// The guest calls the host, for whatever it is.
+    pub(super) fn host_is_called(&mut self) -> Result<(), LimitHit> {
+        self.meter.host_called();
+        self.calls_left.take()
+    }
+
+    /// What [`State::host_is_called`] was told of was a tick, which comes in the same way.
+    pub(super) fn host_was_not_called(&mut self) {
+        self.meter.host_was_not_called();
+        self.calls_left.give_back();
     }
 }
 

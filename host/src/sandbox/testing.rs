@@ -6,7 +6,9 @@ mod wat_guest;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use stepbox_domain::{Digest, EventName, Failure, Json, RunId, StepName, TaskName, Timestamp, decide::Until};
+use stepbox_domain::{
+    Digest, EventName, Failure, Json, Limit, RunId, StepName, TaskName, Timestamp, decide::Until,
+};
 
 pub(super) use wat_guest::WatGuest;
 
@@ -84,6 +86,8 @@ where
 
 /// A sandbox in a folder of its own, small and strict.
 pub(super) struct TestBed {
+    /// Of every instance.
+    pub limits: Arc<Limits>,
     pub sandbox: Arc<Sandbox>,
     pub logs: Arc<Captured>,
     pub dir: tempfile::TempDir,
@@ -101,15 +105,20 @@ impl TestBed {
     pub(super) fn within(dir: tempfile::TempDir, change: impl FnOnce(&mut SandboxConfig)) -> Self {
         let mut config = SandboxConfig::new(dir.path().join("cache"), Compiler::InProcess);
         config.pool = PoolSizes { handlers_max: 10, steps_max: 4, ..PoolSizes::default() };
-        config.guest = GuestLimits {
-            memory_max_bytes: 16 << 20,
-            handler_cpu_max_ms: 200,
-            attempt_cpu_max_ms: 200,
-            describe_cpu_max_ms: 200,
-            ..GuestLimits::default()
-        };
+        config.guest = GuestLimits { describe_cpu_max_ms: 200, ..GuestLimits::default() };
+        config.limits = limits(&[
+            (Limit::MemoryMaxBytes, 16 << 20),
+            (Limit::HandlerCpuMaxMs, 200),
+            (Limit::AttemptCpuMaxMs, 200),
+        ]);
         change(&mut config);
-        TestBed { sandbox: Sandbox::new(config, Arc::new(NoSecrets)).unwrap(), logs: Arc::default(), dir }
+        let limits = Arc::new(config.limits.clone());
+        TestBed {
+            limits,
+            sandbox: Sandbox::new(config, Arc::new(NoSecrets)).unwrap(),
+            logs: Arc::default(),
+            dir,
+        }
     }
 
     pub(super) async fn guest(&self, guest: WatGuest) -> Arc<dyn Guest> {
@@ -129,7 +138,7 @@ impl TestBed {
     pub(super) fn step_setup(&self) -> StepSetup {
         StepSetup {
             context: self.context(),
-            limits: Arc::default(),
+            limits: self.limits.clone(),
             grants: Arc::default(),
             meter: Arc::default(),
         }
@@ -148,12 +157,25 @@ impl TestBed {
     }
 
     pub(super) async fn run(&self, guest: &Arc<dyn Guest>, calls: Box<dyn HostCalls>) -> GuestExit {
-        let setup = HandlerSetup { context: self.context(), limits: Arc::default() };
+        let setup =
+            HandlerSetup { context: self.context(), limits: self.limits.clone(), meter: Arc::default() };
         guest.run(setup, &json("null"), calls).await
     }
 
     pub(super) fn steps(&self, guest: &Arc<dyn Guest>) -> Box<dyn StepRunner> {
         guest.steps(self.step_setup())
+    }
+}
+
+/// The defaults but for these.
+pub(super) fn limits(settings: &[(Limit, u64)]) -> Limits {
+    Limits::default().with(&settings.iter().copied().collect())
+}
+
+impl SandboxConfig {
+    /// What `TestBed` has but for this.
+    pub(super) fn set(&mut self, limit: Limit, value: u64) {
+        self.limits = self.limits.with(&[(limit, value)].into_iter().collect());
     }
 }
 

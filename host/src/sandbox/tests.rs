@@ -5,10 +5,11 @@ mod compile;
 mod determinism;
 mod handler;
 mod hostile;
+mod limits;
 mod places;
 mod steps;
 mod uploads;
 
-use stepbox_domain::Digest;
+use stepbox_domain::{Digest, Limit};
 
 use super::{testing::*, *};

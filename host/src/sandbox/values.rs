@@ -9,8 +9,8 @@ use stepbox_domain::{
 };
 
 use super::{
-    GuestLimits,
     bindings::stepbox::task::types,
+    bounds::Bounds,
     output::{cut, printable},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn misuse(message: impl Into<String>) -> Failure {
 pub(super) fn json_from_guest(text: String, what: impl Display, max_bytes: usize) -> Result<Json, Failure> {
     if text.len() > max_bytes {
         let message = format!(
-            "{what} has {} bytes; a value may have {max_bytes} bytes: keep large data elsewhere and pass a \
+            "{what} has {} bytes; a value may have {max_bytes} bytes (valueMaxBytes): keep large data elsewhere and pass a \
              reference to it",
             text.len()
         );
@@ -70,7 +70,7 @@ pub(super) fn wit_failure(failure: Failure) -> types::Failure {
 }
 
 /// What the handler returned as its failure. What it says of a step is for the journal to check.
-pub(super) fn failure_from_guest(failure: types::Failure, limits: &GuestLimits) -> Failure {
+pub(super) fn failure_from_guest(failure: types::Failure, bounds: &Bounds) -> Failure {
     let kind = match failure.kind {
         types::FailureKind::Error => FailureKind::Error,
         types::FailureKind::Exhausted => FailureKind::Exhausted,
@@ -82,7 +82,7 @@ pub(super) fn failure_from_guest(failure: types::Failure, limits: &GuestLimits) 
         types::FailureKind::Unsupported => FailureKind::Unsupported,
         types::FailureKind::Misuse => FailureKind::Misuse,
     };
-    let (message, details) = said(failure.message, failure.details, limits);
+    let (message, details) = said(failure.message, failure.details, bounds);
     Failure {
         step: failure.step.and_then(|key| StepKey::parse(&key).ok()),
         attempt: failure.attempt,
@@ -96,22 +96,23 @@ pub(super) fn attempt_failure_from_guest(
     details: Option<String>,
     retryable: bool,
     retry_after_ms: Option<u64>,
-    limits: &GuestLimits,
+    bounds: &Bounds,
 ) -> AttemptFailure {
-    let (message, details) = said(message, details, limits);
+    let (message, details) = said(message, details, bounds);
     AttemptFailure { details, retryable, retry_after_ms, ..AttemptFailure::new(FailureKind::Error, message) }
 }
 
 /// A guest's own error is worth more than its form: what cannot be kept is left out, and that
 /// is said.
-fn said(message: String, details: Option<String>, limits: &GuestLimits) -> (String, Option<Json>) {
-    let mut message = if message.len() > limits.message_max_bytes {
-        format!("{}… (cut: it had {} bytes)", cut(&message, limits.message_max_bytes), message.len())
+fn said(message: String, details: Option<String>, bounds: &Bounds) -> (String, Option<Json>) {
+    let max_bytes = bounds.host.message_max_bytes;
+    let mut message = if message.len() > max_bytes {
+        format!("{}… (cut: it had {} bytes)", cut(&message, max_bytes), message.len())
     } else {
         message
     };
     let details = details.and_then(|text| {
-        json_from_guest(text, "its details", limits.value_max_bytes)
+        json_from_guest(text, "its details", bounds.value_max_bytes())
             .map_err(|error| message.push_str(&format!(" [left out: {}]", printable(&error.message))))
             .ok()
     });

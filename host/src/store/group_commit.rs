@@ -13,6 +13,7 @@ use stepbox_domain::{
     ExecutionId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::BulkId,
+    capability::SecretName,
     pause::{PauseRule, PauseRuleId},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -28,11 +29,11 @@ use super::queries::{
     executions::{self, Known},
     modules,
     pauses::{self, Deletion},
-    repairs, runs, settings,
+    repairs, runs, secrets, settings,
 };
 use super::{
-    Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewVersion, Removal, RunKey, SettingsChange,
-    StoreError, Unfinished, VersionAdded, VersionView,
+    Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewSecret, NewVersion, Removal, RunKey,
+    SettingsChange, StoreError, Unfinished, VersionAdded, VersionView,
 };
 use crate::fault::{self, Fault};
 
@@ -60,6 +61,8 @@ pub(super) enum Verb {
     ActivateVersion { task: TaskName, version: u32, audit: Box<AuditEntry> },
     PutSettings(Box<SettingsChange>),
     RemoveModule(TaskName, Box<AuditEntry>),
+    SetSecret(Box<(NewSecret, AuditEntry)>),
+    DeleteSecret(SecretName, Box<AuditEntry>),
     Ping,
 }
 
@@ -93,6 +96,10 @@ pub(super) enum Outcome {
     VersionAdded(VersionAdded),
     VersionActivated(Option<VersionView>),
     ModuleRemoved(Removal),
+    /// Whether it is new.
+    SecretSet(bool),
+    /// Whether it was there.
+    SecretDeleted(bool),
     Written,
 }
 
@@ -308,6 +315,12 @@ async fn phases(
             }
             Verb::RemoveModule(task, audit) => {
                 Outcome::ModuleRemoved(modules::remove(connection, known, task, audit).await?)
+            }
+            Verb::SetSecret(new) => {
+                Outcome::SecretSet(secrets::set(connection, known, &new.0, &new.1).await?)
+            }
+            Verb::DeleteSecret(name, audit) => {
+                Outcome::SecretDeleted(secrets::delete(connection, known, name, audit).await?)
             }
             Verb::Cancel(cancel) => Outcome::Cancelled(cancels::cancel(connection, known, cancel).await?),
             Verb::AddPauseRule(new) => {

@@ -4,6 +4,7 @@
 //! what the API reads. All that a decision needs is one value ([`Commit`]), written in one
 //! transaction or not at all; what was answered `Ok` is on disk.
 
+pub mod logs;
 pub mod memory;
 pub mod sqlite;
 
@@ -27,6 +28,7 @@ use stepbox_domain::{
     Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::{BulkId, BulkProgress, BulkState},
+    capability::SecretName,
     event::Event,
     journal::Record,
     pause::{PauseRule, PauseRuleId},
@@ -171,6 +173,12 @@ pub trait Store: Views {
     /// over.
     async fn remove_module(&self, task: &TaskName, audit: AuditEntry) -> Result<Removal, StoreError>;
 
+    /// Keeps a secret under its name, in place of the one there was; whether it is new.
+    async fn set_secret(&self, secret: NewSecret, audit: AuditEntry) -> Result<bool, StoreError>;
+
+    /// Forgets a secret; false when there is none. `audit` is written if there was one.
+    async fn delete_secret(&self, name: &SecretName, audit: AuditEntry) -> Result<bool, StoreError>;
+
     /// The bytes of a component; none when no version has that digest.
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -235,6 +243,9 @@ pub trait Views: Send + Sync {
 
     /// Up to `limit` items that nothing has been done with, in order.
     async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError>;
+
+    /// All secrets by name, as they are kept.
+    async fn secrets(&self) -> Result<Vec<SealedSecret>, StoreError>;
 
     /// Every registered task, by name.
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError>;
@@ -401,6 +412,23 @@ pub struct NewVersion {
     pub now: Timestamp,
     /// It wants what is not granted.
     pub waits: bool,
+}
+
+/// A secret, encrypted: what the store never sees is its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSecret {
+    pub name: SecretName,
+    pub ciphertext: Vec<u8>,
+    pub now: Timestamp,
+}
+
+/// A secret as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedSecret {
+    pub name: SecretName,
+    pub ciphertext: Vec<u8>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -34,7 +34,7 @@ use super::queries::{
     executions::Known,
     modules,
     pauses::{self, Deletion},
-    repairs, runs, settings, troubles, views,
+    repairs, runs, secrets, settings, troubles, views,
 };
 use super::{checkpoint, schema, *};
 
@@ -385,6 +385,22 @@ impl Store for Sqlite {
         .await
     }
 
+    async fn set_secret(&self, secret: NewSecret, audit: AuditEntry) -> Result<bool, StoreError> {
+        self.ask(Verb::SetSecret(Box::new((secret, audit))), |outcome| match outcome {
+            Outcome::SecretSet(is_new) => Some(is_new),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn delete_secret(&self, name: &SecretName, audit: AuditEntry) -> Result<bool, StoreError> {
+        self.ask(Verb::DeleteSecret(name.clone(), Box::new(audit)), |outcome| match outcome {
+            Outcome::SecretDeleted(was_there) => Some(was_there),
+            _ => None,
+        })
+        .await
+    }
+
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         modules::component(&mut *self.reader().await?, digest).await
     }
@@ -482,6 +498,10 @@ impl Views for Sqlite {
 
     async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
         bulks::pending(&mut *self.reader().await?, id, limit).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<SealedSecret>, StoreError> {
+        secrets::all(&mut *self.reader().await?).await
     }
 
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {

@@ -26,9 +26,15 @@ pub struct Host {
 impl Host {
     /// Starts `binary` on a free port with its data in `data`, logging what `log` asks for.
     pub async fn start(binary: &Path, data: &Path, log: &str) -> anyhow::Result<Self> {
+        Self::start_with(binary, data, log, &[]).await
+    }
+
+    /// As [`Self::start`], with more arguments.
+    pub async fn start_with(binary: &Path, data: &Path, log: &str, more: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(more)
             .env("STEPBOX_LOG", log)
             .env("STEPBOX_LOG_FORMAT", "json")
             .stdout(Stdio::piped())

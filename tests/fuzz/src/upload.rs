@@ -8,7 +8,9 @@ use stepbox::sandbox::{
     Answer, CompileLimits, Compiler, EndHandler, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls,
     LogLine, LogSink, NoSecrets, PoolSizes, Rejected, Sandbox, SandboxConfig, StepCall, StepExit, StepSetup,
 };
-use stepbox_domain::{Digest, EventName, Json, RunId, StepName, TaskName, Timestamp, decide::Until};
+use stepbox_domain::{
+    Digest, EventName, Json, Limit, Limits, RunId, StepName, TaskName, Timestamp, decide::Until,
+};
 use tokio::time::timeout;
 
 use super::{dice::Dice, run::Run, wat_guest::WatGuest};
@@ -222,7 +224,7 @@ async fn tried(sandbox: &Sandbox, component: &[u8]) -> Result<String, String> {
 
 async fn run(guest: &Arc<dyn Guest>) -> Result<String, String> {
     let null = Json::null();
-    let handler = HandlerSetup { context: context(), limits: Arc::default() };
+    let handler = HandlerSetup { context: context(), limits: limits(), meter: Arc::default() };
     let ended = match timeout(PATIENCE, guest.run(handler, &null, Box::new(Nulls))).await {
         Ok(GuestExit::Returned(_)) => "returned".to_owned(),
         Ok(GuestExit::Ended) => "ended".to_owned(),
@@ -230,12 +232,8 @@ async fn run(guest: &Arc<dyn Guest>) -> Result<String, String> {
         Ok(GuestExit::Unavailable(why)) => return Err(format!("the handler has no room: {why}")),
         Err(_) => return Err("the handler does not end".to_owned()),
     };
-    let setup = StepSetup {
-        context: context(),
-        limits: Arc::default(),
-        grants: Arc::default(),
-        meter: Arc::default(),
-    };
+    let setup =
+        StepSetup { context: context(), limits: limits(), grants: Arc::default(), meter: Arc::default() };
     // A step may wait for as long as it likes; whoever runs it has a deadline.
     let step = timeout(Duration::from_millis(300), guest.steps(setup).run_step("f", &null, 1)).await;
     let step = match step {
@@ -245,6 +243,12 @@ async fn run(guest: &Arc<dyn Guest>) -> Result<String, String> {
         Err(_) => "waits".to_owned(),
     };
     Ok(format!("accepted; handler {ended}, step {step}"))
+}
+
+fn limits() -> Arc<Limits> {
+    let low =
+        [(Limit::HandlerCpuMaxMs, 300), (Limit::AttemptCpuMaxMs, 300), (Limit::MemoryMaxBytes, 64 << 20)];
+    Arc::new(Limits::default().with(&low.into_iter().collect()))
 }
 
 fn context() -> GuestContext {

@@ -7,6 +7,7 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::io::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use schemars::JsonSchema;
@@ -181,6 +182,16 @@ enum Do {
     Flood {
         lines: u32,
     },
+    /// Says `text`: to `stdout` or `stderr` as it is and without a line end, or with a level.
+    Say {
+        how: String,
+        target: Option<String>,
+        text: String,
+    },
+    /// One after the other; the last one's answer.
+    InTurn {
+        acts: Vec<Do>,
+    },
     /// A durable call.
     CallSleep,
     WhatTimeItIs,
@@ -240,6 +251,21 @@ fn effect(tag: &str) -> String {
     let nonce = format!("{:016x}", random());
     log::info!("effect {} {tag} {} {nonce}", context().execution_id, attempt());
     nonce
+}
+
+fn say(how: &str, target: &str, text: &str) {
+    match how {
+        "stdout" => {
+            print!("{text}");
+            let _ = std::io::stdout().flush();
+        }
+        "stderr" => eprint!("{text}"),
+        level => {
+            log::set_max_level(log::LevelFilter::Trace);
+            let level: log::Level = level.parse().expect("a level");
+            log::log!(target: target, level, "{text}");
+        }
+    }
 }
 
 /// Does what the script says.
@@ -407,6 +433,17 @@ impl Do {
                     println!("flood {line}");
                 }
                 Value::Null
+            }
+            Do::Say { how, target, text } => {
+                say(&how, target.as_deref().unwrap_or("scenario"), &text);
+                Value::Null
+            }
+            Do::InTurn { acts } => {
+                let mut last = Value::Null;
+                for act in acts {
+                    last = act.done(nonce)?;
+                }
+                last
             }
             Do::CallSleep => {
                 sleep("in a step", Duration::from_millis(1));

@@ -1,6 +1,6 @@
 //! What a call of a step, or the end of one of its attempts, leads to.
 
-use super::{Decision, Reply};
+use super::{Bound, Decision, Reply};
 use crate::{
     Failure, FailureKind, Receipt, Run, Timestamp,
     journal::{Record, StepStarted},
@@ -85,7 +85,7 @@ impl Run {
         let attempt = last + 1;
         let options = options.overridden(&step.overrides);
         let anew = if step.begins_anew() { step_deadline(&options, now) } else { None };
-        let deadline = self.attempt_deadline(&options, anew.or(*deadline), now);
+        let (deadline, bound) = self.attempt_deadline(&options, anew.or(*deadline), now);
         records.push(Record::AttemptStarted {
             step: place.index,
             attempt,
@@ -93,7 +93,7 @@ impl Run {
             deadline,
             step_deadline: anew,
         });
-        Decision::eventually(records, Reply::Go { attempt, deadline })
+        Decision::eventually(records, Reply::Go { attempt, deadline, bound })
     }
 
     /// A pause rule keeps the next attempt of the step at `place` from starting.
@@ -122,7 +122,7 @@ impl Run {
         let replaced = self.aside().get(&place.key).filter(|step| step.outcome().is_none());
         let options = replaced.map_or_else(|| options.clone(), |step| options.overridden(&step.overrides));
         let step_deadline = step_deadline(&options, now);
-        let deadline = self.attempt_deadline(&options, step_deadline, now);
+        let (deadline, bound) = self.attempt_deadline(&options, step_deadline, now);
         let start = StepStarted {
             key: place.key.clone(),
             function: function.to_owned(),
@@ -132,23 +132,26 @@ impl Run {
             deadline,
             step_deadline,
         };
-        Decision::eventually(vec![Record::StepStarted(start)], Reply::Go { attempt: 1, deadline })
+        Decision::eventually(vec![Record::StepStarted(start)], Reply::Go { attempt: 1, deadline, bound })
     }
 
-    /// When an attempt that starts at `now` is interrupted.
+    /// When an attempt that starts at `now` is interrupted, and by what.
     fn attempt_deadline(
         &self,
         options: &StepOptions,
         step_deadline: Option<Timestamp>,
         now: Timestamp,
-    ) -> Timestamp {
-        step_deadline.unwrap_or_else(|| {
-            let per_attempt = match options.timeout_scope {
-                TimeoutScope::PerAttempt => options.timeout_ms,
-                TimeoutScope::AllAttempts => None,
-            };
-            now.plus_ms(per_attempt.unwrap_or(self.policy().attempt_timeout_ms))
-        })
+    ) -> (Timestamp, Bound) {
+        let per_attempt = match options.timeout_scope {
+            TimeoutScope::PerAttempt => options.timeout_ms.map(|ms| now.plus_ms(ms)),
+            TimeoutScope::AllAttempts => None,
+        };
+        let max_ms = self.policy().attempt_wall_max_ms;
+        let limit = now.plus_ms(max_ms);
+        match step_deadline.or(per_attempt) {
+            Some(own) if own <= limit => (own, Bound::Timeout),
+            _ => (limit, Bound::Limit { max_ms }),
+        }
     }
 
     pub(super) fn attempt_ended(

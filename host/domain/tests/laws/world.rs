@@ -390,7 +390,7 @@ impl World {
                 Op::Capture { .. } => Input::Captures { place, value: &captured },
             };
             let mut reply = self.take(guest, input).ok_or(LegEnd::Died)?;
-            if let Reply::Go { attempt, deadline } = reply {
+            if let Reply::Go { attempt, deadline, .. } = reply {
                 assert_eq!(hold, None, "{} began though it was held", place.key);
                 let done = self.done.get(&place.key) == Some(&step_input.hash);
                 assert!(!done, "{} was run again", place.key);

@@ -205,7 +205,8 @@ async fn a_bad_query_is_400_and_the_allowed_is_named() {
         (
             "GET /audit?action=delete",
             "action must be one of retry_step, resolve_step, restart, rerun, cancel, pause, resume, upload_module, \
-             activate_version, remove_module, set_grants, set_limits, start_bulk, cancel_bulk, stop_bulk, this is \"delete\"".to_owned(),
+             activate_version, remove_module, set_grants, set_limits, start_bulk, cancel_bulk, stop_bulk, \
+             set_secret, delete_secret, this is \"delete\"".to_owned(),
         ),
         (
             "GET /audit?who=ann",

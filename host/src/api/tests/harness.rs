@@ -27,11 +27,17 @@ use crate::{
         clock::Clock,
         loader::{LoadError, Loader},
     },
+    guest_logs::{GuestLogs, QueueBounds},
     sandbox::{
-        Guest, GuestExit, HandlerSetup, HostCalls, Inspected, LogLine, LogSink, NotAComponent, Rejected,
-        StepCall, StepExit, StepRunner, StepSetup,
+        Guest, GuestExit, HandlerSetup, HostCalls, Inspected, NotAComponent, Rejected, StepCall, StepExit,
+        StepRunner, StepSetup,
     },
-    store::{Store as _, memory::Memory},
+    store::{
+        Store as _,
+        logs::{LogBounds, memory::MemoryLogs},
+        memory::Memory,
+    },
+    vault::{SecretsKey, Vault},
 };
 
 /// What every execution is scheduled at, until the clock is moved.
@@ -41,12 +47,13 @@ pub const NOW_MS: i64 = 1_769_860_800_000;
 pub struct Host {
     pub router: Router,
     pub store: Arc<Memory>,
+    pub logs: GuestLogs,
     pub clock: Clock,
     pub stop: watch::Sender<bool>,
     pub stopping: watch::Receiver<bool>,
 }
 
-pub const LIMITS: BodyLimits = BodyLimits { body_max_bytes: 1_000, upload_max_bytes: 2_000 };
+pub const LIMITS: BodyLimits = BodyLimits { body_max_bytes: 1_000, upload_max_bytes: 2_000, uploads_max: 2 };
 
 impl Host {
     /// With no module in it.
@@ -61,11 +68,15 @@ impl Host {
             parked_max: 4,
             park_max: Duration::from_millis(50),
         };
-        let engine = Engine::new(store.clone(), Arc::new(Scripted), Arc::new(NoLogs), clock.clone(), config);
+        let log_store = Arc::new(MemoryLogs::new(LogBounds::new(1 << 20)));
+        let logs = GuestLogs::begin(log_store, clock.clone(), QueueBounds::default());
+        let sink = Arc::new(logs.clone());
+        let engine = Engine::new(store.clone(), Arc::new(Scripted), sink, clock.clone(), config);
         engine.begin().await.unwrap();
+        let vault = Vault::open(store.clone(), Some(SecretsKey::generate()), clock.clone()).await.unwrap();
         let (stop, stopping) = watch::channel(false);
-        let router = router(Api::new(engine, store.clone(), LIMITS, stopping.clone()));
-        Host { router, store, clock, stop, stopping }
+        let router = router(Api::new(engine, store.clone(), logs.clone(), vault, LIMITS, stopping.clone()));
+        Host { router, store, logs, clock, stop, stopping }
     }
 
     /// With the task `order` in it.
@@ -148,12 +159,6 @@ impl Answer {
             |name: &str| body[name].as_str().unwrap_or_else(|| panic!("no {name}: {}", self.text)).to_owned();
         format!("{} {}: {}", self.status, field("code"), field("error"))
     }
-}
-
-struct NoLogs;
-
-impl LogSink for NoLogs {
-    fn line(&self, _: LogLine<'_>) {}
 }
 
 /// Takes anything for a component but what says how it is to be refused (`wants {"env":["A"]}` is one

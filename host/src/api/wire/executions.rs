@@ -34,6 +34,12 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// This, given that it may stand in the line of its task.
+    pub fn in_line(mut self, live_max: Option<u64>) -> Self {
+        self.waiting_for = WaitingFor::in_line(self.waiting_for, live_max);
+        self
+    }
+
     /// `hold` is the pause rule that holds it now, if one does.
     pub fn new(view: ExecutionView, hold: Option<Hold>) -> Self {
         let waiting_for = WaitingFor::of(&view, hold);
@@ -99,9 +105,24 @@ pub enum WaitingFor {
         /// What it stands at once the rule has let go.
         then: Option<Box<WaitingFor>>,
     },
+    /// For another run of its task to make room: so many may be live at the same time.
+    #[serde(rename_all = "camelCase")]
+    Capacity {
+        live_max: u64,
+    },
 }
 
 impl WaitingFor {
+    /// What it stands at, given that it stands in the line of its task as well.
+    pub fn in_line(waiting_for: Option<Self>, live_max: Option<u64>) -> Option<Self> {
+        match (waiting_for, live_max) {
+            // Whoever ends the rule has it go on, or stand in line.
+            (Some(paused @ WaitingFor::Pause { .. }), _) => Some(paused),
+            (_, Some(live_max)) => Some(WaitingFor::Capacity { live_max }),
+            (waiting_for, None) => waiting_for,
+        }
+    }
+
     /// What the execution stands at, given the rule that holds it now.
     pub fn of(view: &ExecutionView, hold: Option<Hold>) -> Option<Self> {
         let waiting = view.waiting.clone();

@@ -10,9 +10,11 @@ mod bulks;
 mod detail;
 mod executions;
 mod grants;
+mod logs;
 mod modules;
 mod pauses;
 mod repairs;
+mod secrets;
 
 use axum::{
     body::Body,
@@ -29,9 +31,11 @@ pub use self::{
     detail::{Detail, Run},
     executions::{EventAnswer, Execution, StartedExecution, Stats, WaitingFor},
     grants::{Grants, GrantsAnswer, WaitingVersion, Wants, limits},
+    logs::LogLine,
     modules::{Inspection, Module, ModuleVersion, Refusal},
     pauses::{PauseRule, RulesDeleted},
     repairs::{RerunAnswer, ResolveAnswer, RestartAnswer, RetryAnswer},
+    secrets::{Secret, SecretChanged},
 };
 use super::ApiError;
 

@@ -29,8 +29,9 @@ pub(super) struct Seen {
 
 impl Seen {
     pub fn new(engine: &Inner, facts: RunFacts, status: ExecutionStatus, records: &[Record]) -> Self {
+        let policy = engine.policy(&facts.task);
         Seen {
-            run: Run::fold(facts, engine.config.policy.clone(), records),
+            run: Run::fold(facts, policy, records),
             status,
             records: records.len() as u64,
             now: engine.clock.now(),

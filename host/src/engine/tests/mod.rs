@@ -1,6 +1,7 @@
 //! The engine on its own: a scripted guest, the store's reference model.
 
 mod bulk;
+mod capacity;
 mod pauses;
 mod repair;
 mod scripted;

@@ -121,7 +121,8 @@ impl Scripted {
 }
 
 fn print(context: &GuestContext, message: &str) {
-    context.logs.line(LogLine { run: &context.run_id, level: LogLevel::Info, target: "stdout", message });
+    let (run, level) = (&context.run_id, LogLevel::Info);
+    context.logs.line(LogLine { run, step: None, level, target: "stdout", message });
 }
 
 #[async_trait]

@@ -60,7 +60,13 @@ async fn another_run_has_other_random_numbers() {
     let guest = bed.guest(looks_around()).await;
     let first = numbers(&result(bed.run(&guest, nothing()).await));
     let context = GuestContext { run_id: RunId::parse("order-7:run:1").unwrap(), ..bed.context() };
-    let exit = guest.run(HandlerSetup { context, limits: Arc::default() }, &json("null"), nothing()).await;
+    let exit = guest
+        .run(
+            HandlerSetup { context, limits: Arc::default(), meter: Arc::default() },
+            &json("null"),
+            nothing(),
+        )
+        .await;
     let second = numbers(&result(exit));
     for place in 3..7 {
         assert_ne!(first[place], second[place], "number {place}");
@@ -262,7 +268,7 @@ async fn the_stack_is_used_up_at_the_same_depth_always() {
 #[tokio::test]
 async fn growth_that_is_refused_ends_the_handler_whatever_the_limit() {
     for limit_mib in [4, 8] {
-        let bed = TestBed::with(|config| config.guest.memory_max_bytes = limit_mib << 20);
+        let bed = TestBed::with(|config| config.set(Limit::MemoryMaxBytes, limit_mib << 20));
         for grow in [
             "(drop (memory.grow (i32.const 4000)))",
             "(drop (table.grow $t (ref.null func) (i32.const 60000)))",

@@ -18,7 +18,7 @@ fn calls_a_step() -> WatGuest {
 async fn a_payload_goes_in_and_a_result_comes_out() {
     let bed = TestBed::new();
     let guest = bed.guest(WatGuest::default()).await;
-    let setup = HandlerSetup { context: bed.context(), limits: Arc::default() };
+    let setup = HandlerSetup { context: bed.context(), limits: Arc::default(), meter: Arc::default() };
     let exit = guest.run(setup, &json(r#"{"a":[1,"é"]}"#), nothing()).await;
     assert_eq!(result(exit), r#"{"a":[1,"é"]}"#);
 }
@@ -227,7 +227,7 @@ async fn output_goes_line_by_line_to_the_log() {
 
 #[tokio::test]
 async fn a_result_that_is_no_json_or_too_large_fails_the_run() {
-    let bed = TestBed::with(|config| config.guest.value_max_bytes = 1000);
+    let bed = TestBed::with(|config| config.set(Limit::ValueMaxBytes, 1000));
     let guest = bed.guest(WatGuest::default().run(r#"$"{\"a\":}" call $ok"#)).await;
     let failure = failed(bed.run(&guest, nothing()).await);
     assert_eq!(failure.kind, FailureKind::Misuse);
@@ -238,7 +238,7 @@ async fn a_result_that_is_no_json_or_too_large_fails_the_run() {
     assert_eq!(failure.kind, FailureKind::OverLimit);
     assert_eq!(
         failure.message,
-        "the result of the handler has 1001 bytes; a value may have 1000 bytes: keep large data elsewhere \
+        "the result of the handler has 1001 bytes; a value may have 1000 bytes (valueMaxBytes): keep large data elsewhere \
          and pass a reference to it"
     );
 }

@@ -27,12 +27,12 @@ async fn endless_computing_ends_with_the_cpu_budget() {
     assert_eq!(handler.kind, FailureKind::OverLimit, "{handler:?}");
     assert_eq!(
         handler.message,
-        "the handler was stopped: it computed for more than 200 ms of CPU time; put computing into steps, and \
+        "the handler was stopped: it computed for more than 200 ms of CPU time (handlerCpuMaxMs); put computing into steps, and \
          note that a handler's clock stands still between two calls"
     );
     assert_eq!(
         step.message,
-        "the step function `f` was stopped: it computed for more than 200 ms of CPU time"
+        "the step function `f` was stopped: it computed for more than 200 ms of CPU time (attemptCpuMaxMs)"
     );
     assert!(step.retryable);
 }
@@ -40,7 +40,7 @@ async fn endless_computing_ends_with_the_cpu_budget() {
 /// Others get their turn: two endless guests on one thread, and a timer beside them.
 #[tokio::test(flavor = "current_thread")]
 async fn a_guest_that_computes_gives_way() {
-    let bed = TestBed::with(|config| config.guest.handler_cpu_max_ms = 60_000);
+    let bed = TestBed::with(|config| config.set(Limit::HandlerCpuMaxMs, 60_000));
     let guest = bed.guest(WatGuest::default().run("(loop $forever (br $forever)) unreachable")).await;
     let endless = async { tokio::join!(bed.run(&guest, nothing()), bed.run(&guest, nothing())) };
     let start = Instant::now();
@@ -52,8 +52,8 @@ async fn a_guest_that_computes_gives_way() {
 #[tokio::test]
 async fn waiting_uses_up_no_cpu_time() {
     let bed = TestBed::with(|config| {
-        config.guest.handler_cpu_max_ms = 50;
-        config.guest.attempt_cpu_max_ms = 50;
+        config.set(Limit::HandlerCpuMaxMs, 50);
+        config.set(Limit::AttemptCpuMaxMs, 50);
     });
     struct Slow;
     #[async_trait::async_trait]
@@ -95,7 +95,7 @@ async fn memory_is_bounded_and_the_limit_is_named() {
     assert_eq!(
         handler.message,
         "the handler was stopped: it asked for 17039360 bytes of memory; an instance may have 16777216 bytes \
-         (16 MiB) in all its memories"
+         (16 MiB) in all its memories (memoryMaxBytes)"
     );
     assert!(step.retryable);
 }
@@ -120,7 +120,7 @@ async fn tables_are_bounded() {
     assert_eq!(handler.kind, FailureKind::OverLimit, "{handler:?}");
     assert_eq!(
         handler.message,
-        "the handler was stopped: it asked for 50010 table elements; an instance may have 40000 in all its tables"
+        "the handler was stopped: it asked for 50010 table elements; an instance may have 40000 in all its tables (tableMaxElements)"
     );
 }
 
@@ -152,7 +152,7 @@ async fn reaching_out_of_bounds_and_exiting_trap() {
 /// A string of a hundred MiB as a result, or in a call, is refused before it is copied.
 #[tokio::test]
 async fn huge_values_are_not_copied() {
-    let bed = TestBed::with(|config| config.guest.memory_max_bytes = 128 << 20);
+    let bed = TestBed::with(|config| config.set(Limit::MemoryMaxBytes, 128 << 20));
     let huge = "(i32.const 200000) (i32.const 110000000)";
     let guest = bed
         .guest(
@@ -165,7 +165,7 @@ async fn huge_values_are_not_copied() {
     let handler = failed(bed.run(&guest, nothing()).await);
     assert_eq!(
         handler.message,
-        "the handler was stopped: it passed far more data in one call than the 1048576 bytes of one value"
+        "the handler was stopped: it passed far more data in one call than the 1048576 bytes of one value (valueMaxBytes)"
     );
     let step = attempt_failed(bed.steps(&guest).run_step("f", &json("1"), 1).await);
     assert_eq!(step.kind, FailureKind::OverLimit);
@@ -201,7 +201,7 @@ async fn random_bytes_are_bounded() {
 
 #[tokio::test]
 async fn a_flood_of_output_is_cut() {
-    let bed = TestBed::with(|config| config.guest.output_max_bytes = 1000);
+    let bed = TestBed::with(|config| config.set(Limit::OutputMaxBytes, 1000));
     let guest = bed
         .guest(WatGuest::default().run_step(
             r#"(local.set $i (i32.const 1000))

@@ -54,7 +54,7 @@ async fn after_a_trap_the_next_attempt_has_a_new_instance() {
 /// has a new instance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_attempt_that_is_dropped_leaves_the_runner_usable() {
-    let bed = TestBed::with(|config| config.guest.attempt_cpu_max_ms = 60_000);
+    let bed = TestBed::with(|config| config.set(Limit::AttemptCpuMaxMs, 60_000));
     let guest = bed.guest(counts()).await;
     let mut steps = bed.steps(&guest);
     assert_eq!(completed(steps.run_step("f", &json("1"), 1).await), "0");
@@ -71,7 +71,7 @@ async fn an_attempt_that_is_dropped_leaves_the_runner_usable() {
 /// The budget is one attempt's, not the leg's.
 #[tokio::test]
 async fn each_attempt_has_its_own_cpu_time() {
-    let bed = TestBed::with(|config| config.guest.attempt_cpu_max_ms = 150);
+    let bed = TestBed::with(|config| config.set(Limit::AttemptCpuMaxMs, 150));
     let guest = bed
         .guest(WatGuest::default().with("(global $calls (mut i32) (i32.const 0))").run_step(
             // Some 60 ms of computing on any machine: it looks at the real clock.
@@ -110,7 +110,7 @@ async fn a_steps_own_error_says_whether_and_when_to_come_back() {
 
 #[tokio::test]
 async fn a_result_that_is_no_json_or_too_large_is_not_retried() {
-    let bed = TestBed::with(|config| config.guest.value_max_bytes = 1000);
+    let bed = TestBed::with(|config| config.set(Limit::ValueMaxBytes, 1000));
     let guest = bed.guest(WatGuest::default().run_step(r#"$"oops" call $step_ok"#)).await;
     let failure = attempt_failed(bed.steps(&guest).run_step("charge", &json("1"), 1).await);
     assert_eq!((failure.kind, failure.retryable), (FailureKind::Misuse, false));

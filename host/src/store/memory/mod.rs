@@ -41,6 +41,7 @@ struct Tables {
     pause_rules: Vec<PauseRule>,
     audit: Vec<AuditView>,
     bulks: Vec<Bulk>,
+    secrets: BTreeMap<SecretName, SealedSecret>,
     closed: bool,
 }
 

@@ -208,6 +208,26 @@ impl Store for Memory {
         Ok(self.writable()?.remove_module(task, audit))
     }
 
+    async fn set_secret(&self, secret: NewSecret, audit: AuditEntry) -> Result<bool, StoreError> {
+        let mut tables = self.writable()?;
+        let NewSecret { name, ciphertext, now } = secret;
+        let before = tables.secrets.get(&name).map(|before| before.created_at);
+        let created_at = before.unwrap_or(now);
+        let kept = SealedSecret { name: name.clone(), ciphertext, created_at, updated_at: now };
+        tables.secrets.insert(name, kept);
+        tables.write_audit(audit);
+        Ok(before.is_none())
+    }
+
+    async fn delete_secret(&self, name: &SecretName, audit: AuditEntry) -> Result<bool, StoreError> {
+        let mut tables = self.writable()?;
+        let was_there = tables.secrets.remove(name).is_some();
+        if was_there {
+            tables.write_audit(audit);
+        }
+        Ok(was_there)
+    }
+
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.tables().components.get(digest).cloned())
     }

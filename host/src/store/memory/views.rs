@@ -104,6 +104,10 @@ impl Views for Memory {
         Ok(self.tables().pending_bulk_items(id, limit))
     }
 
+    async fn secrets(&self) -> Result<Vec<SealedSecret>, StoreError> {
+        Ok(self.tables().secrets.values().cloned().collect())
+    }
+
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {
         let tables = self.tables();
         Ok(tables.modules.keys().filter_map(|task| tables.module(task)).collect())

@@ -2,9 +2,10 @@
 //! for ever, so a change of this file is a migration.
 
 use stepbox_domain::{
-    Failure, FailureKind, RunId,
+    Failure, FailureKind, Receipt, RunId,
     journal::{Record, StepStarted},
     pause::PauseRuleId,
+    receipt::Request,
     run::{Policy, Run, RunFacts, Step, Wait},
     step::{InputHash, Interruption, Overrides},
 };
@@ -183,11 +184,96 @@ fn on_disk() -> Vec<(Record, &'static str)> {
     ]
 }
 
+/// What an attempt took, as it stands at the end of the record of each way to end.
+fn receipt() -> Receipt {
+    Receipt {
+        cpu_us: 1,
+        wall_us: 2,
+        memory_peak_bytes: 3,
+        host_calls: 4,
+        bytes_in: 5,
+        bytes_out: 6,
+        requests: Vec::new(),
+        requests_unlisted: 0,
+    }
+}
+
+const RECEIPT: &str = r#""receipt":{"cpu":1,"wall":2,"mem":3,"calls":4,"in":5,"out":6}"#;
+
+fn with_receipts() -> Vec<(Record, String)> {
+    let receipt = Some(Box::new(receipt()));
+    let requests = vec![
+        Request {
+            method: "POST".to_owned(),
+            origin: "https://example.com:8443".to_owned(),
+            path: "/a".to_owned(),
+            status: Some(201),
+            error: None,
+            bytes_out: 7,
+            bytes_in: 8,
+            ms: 9,
+        },
+        Request { method: "GET".to_owned(), error: Some("denied".to_owned()), ..Request::default() },
+    ];
+    let with_requests =
+        receipt.clone().map(|bill| Box::new(Receipt { requests, requests_unlisted: 10, ..*bill }));
+    vec![
+        (
+            Record::StepRan {
+                start: started(None),
+                result: json("1"),
+                completed_at: at(4),
+                receipt: receipt.clone(),
+            },
+            format!(
+                r#"{{"step_ran":{{"key":"charge","function":"charge","input":"74234e98afe7498fb5daf1f36ac2d78a","at":1,"deadline":2,"result":1,"completed_at":4,{RECEIPT}}}}}"#
+            ),
+        ),
+        (
+            Record::StepCompleted {
+                step: 7,
+                attempt: 2,
+                result: json("1"),
+                at: at(1),
+                receipt: with_requests,
+            },
+            r#"{"step_completed":{"step":7,"attempt":2,"result":1,"at":1,"receipt":{"cpu":1,"wall":2,"mem":3,"calls":4,"in":5,"out":6,"req":[{"method":"POST","origin":"https://example.com:8443","path":"/a","status":201,"out":7,"in":8,"ms":9},{"method":"GET","origin":"","path":"","error":"denied","out":0,"in":0,"ms":0}],"more":10}}}"#
+                .to_owned(),
+        ),
+        (
+            Record::AttemptFailed {
+                step: 0,
+                attempt: 1,
+                failure: Failure::new(FailureKind::OverLimit, "x"),
+                at: at(1),
+                retry_at: None,
+                receipt: receipt.clone(),
+            },
+            format!(
+                r#"{{"attempt_failed":{{"step":0,"attempt":1,"failure":{{"kind":"over_limit","message":"x"}},"at":1,{RECEIPT}}}}}"#
+            ),
+        ),
+        (
+            Record::AttemptInterrupted {
+                step: 0,
+                attempt: 1,
+                cause: Interruption::Stopped,
+                at: at(1),
+                receipt,
+            },
+            format!(
+                r#"{{"attempt_interrupted":{{"step":0,"attempt":1,"cause":"stopped","at":1,{RECEIPT}}}}}"#
+            ),
+        ),
+    ]
+}
+
 #[test]
 fn records_are_written_and_read_in_this_form() {
-    for (record, body) in on_disk() {
+    let on_disk = on_disk().into_iter().map(|(record, body)| (record, body.to_owned()));
+    for (record, body) in on_disk.chain(with_receipts()) {
         assert_eq!(&*codec::encode_record(&record).unwrap(), body);
-        assert_eq!(codec::decode_record(body).unwrap(), record);
+        assert_eq!(codec::decode_record(&body).unwrap(), record);
     }
 }
 

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use stepbox_domain::{
     ExecutionStatus, Failure, FailureKind,
     bulk::{BulkAction, BulkPlan},
+    capability::SecretName,
     journal::Record,
     limits::Limit,
     pause::PauseScope,
@@ -300,6 +301,8 @@ enum Whole {
     /// Settles it, skips the first item that is pending, and tells how it stands.
     Settle(BulkId),
     EndBulk(BulkId),
+    SetSecret(NewSecret),
+    DeleteSecret(SecretName),
 }
 
 async fn whole(side: &Side, verb: Whole) -> String {
@@ -341,6 +344,10 @@ async fn whole(side: &Side, verb: Whole) -> String {
             let settled = store.settle_bulk(&id).await;
             format!("{pending:?} settled: {settled:?} {:?}", store.bulk(&id).await)
         }
+        Whole::SetSecret(new) => format!("secret is new: {:?}", store.set_secret(new, audit()).await),
+        Whole::DeleteSecret(name) => {
+            format!("secret was there: {:?}", store.delete_secret(&name, audit()).await)
+        }
         Whole::EndBulk(id) => {
             let ended = store.end_bulk(&id, BulkState::Stopped, Some("why"), at(61), Some(audit())).await;
             format!("bulk ended: {ended:?}")
@@ -355,7 +362,8 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
     let rule = dice.below(100).to_string();
     let rules = model.store.pause_rules(dice.one_in(4)).await.unwrap();
     let oldest = rules.first().map_or_else(|| PauseRuleId::new("none"), |rule| rule.id.clone());
-    match dice.below(19) {
+    let secret = SecretName::parse(dice.of(&["a", "b", "c"])).unwrap();
+    match dice.below(21) {
         16..=18 => {
             let grants = dice.of(&["{}", r#"{"env":{"A":"1"}}"#, r#"{"http":[{"host":"a.com"}]}"#]);
             let limits = if dice.one_in(2) { vec![(Limit::StepsMax, dice.below(9))] } else { Vec::new() };
@@ -365,6 +373,11 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
             };
             Whole::PutSettings(name, settings, dice.one_in(2).then(|| 1 + dice.below(4) as u32))
         }
+        19 => {
+            let (ciphertext, now) = (vec![dice.below(256) as u8; 3], at(dice.below(100) as i64));
+            Whole::SetSecret(NewSecret { name: secret, ciphertext, now })
+        }
+        20 => Whole::DeleteSecret(secret),
         8 => Whole::Pause(PauseRule {
             id: PauseRuleId::new(rule),
             scope: PauseScope { task: Some(task(name)), ..PauseScope::default() },
@@ -435,10 +448,11 @@ async fn lists(side: &Side, dice: &mut Dice) -> String {
     let settings = side.store.settings().await.unwrap();
     let troubles = side.store.troubles(&selection, 3, 3).await.unwrap();
     let rules = side.store.pause_rules(dice.one_in(2)).await.unwrap();
+    let secrets = side.store.secrets().await.unwrap();
     let entries = side.store.audit(&AuditFilter::default(), 1, 0).await.unwrap().1;
     side.with_names(&format!(
         "{filter:?} {page:?}\n{executions:?}\n{counts:?}\n{modules:?}\n{versions:?}\n{settings:?}
-         {troubles:?}\n{rules:?}\n{entries}"
+         {troubles:?}\n{rules:?}\n{secrets:?}\n{entries}"
     ))
 }
 
@@ -485,6 +499,10 @@ const OUTCOMES: &[&str] = &[
     "under_way: 1",
     "bulk ended: Ok(true)",
     "bulk ended: Ok(false)",
+    "secret is new: Ok(true)",
+    "secret is new: Ok(false)",
+    "secret was there: Ok(true)",
+    "secret was there: Ok(false)",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,11 +23,13 @@ fn files(folder: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_migration_is_in_the_list() {
-    let listed: BTreeSet<String> =
-        schema::SQLITE.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
-    assert_eq!(listed, files("sqlite"));
-    let numbers: Vec<i64> = schema::SQLITE.iter().map(|(number, ..)| *number).collect();
-    assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
+    for (list, folder) in [(schema::SQLITE, "sqlite"), (schema::SQLITE_LOGS, "sqlite_logs")] {
+        let listed: BTreeSet<String> =
+            list.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
+        assert_eq!(listed, files(folder));
+        let numbers: Vec<i64> = list.iter().map(|(number, ..)| *number).collect();
+        assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
+    }
 }
 
 #[test]
@@ -39,7 +41,7 @@ fn migrations_come_in_pairs() {
 
 #[test]
 fn lines_end_in_lf() {
-    assert!(schema::SQLITE.iter().all(|(_, _, sql)| !sql.contains('\r')));
+    assert!(schema::SQLITE.iter().chain(schema::SQLITE_LOGS).all(|(_, _, sql)| !sql.contains('\r')));
 }
 
 #[tokio::test]
@@ -75,6 +77,7 @@ async fn a_database_is_made_once_and_found_again() {
     pulse: id beats
     records: seq run_key number body
     runs: run_key execution_key run_index version trigger status created_ms started_ms completed_ms deadline_ms claim_epoch claim_state claim_records crashes due_ms waiting awaited_event triggered_by result error payload
+    secrets: name ciphertext created_ms updated_ms
     task_settings: task_name grants limits
     ");
 }

@@ -1,6 +1,6 @@
 //! What the benchmark runs: so many steps, after a wait where one is asked for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,15 @@ pub struct Load {
     /// it.
     #[serde(default)]
     fail_first: bool,
+    /// Computes for so many rounds, in a step of its own.
+    #[serde(default)]
+    compute: u64,
+    /// Asks the host so many times what time it is, in a step of its own.
+    #[serde(default)]
+    calls: u32,
+    /// Never comes to an end, in a step.
+    #[serde(default)]
+    endless: bool,
 }
 
 #[step]
@@ -44,10 +53,32 @@ fn flaky(number: u32) -> Result<u32, StepError> {
     }
 }
 
+#[step]
+fn compute(rounds: u64) -> Result<u64, StepError> {
+    Ok((0..rounds).fold(0, |sum, n| std::hint::black_box(sum ^ n)))
+}
+
+#[step]
+fn call(times: u32) -> Result<u32, StepError> {
+    for _ in 0..times {
+        std::hint::black_box(Instant::now());
+    }
+    Ok(times)
+}
+
 #[task]
 fn bench(load: Load) -> Result<u32, TaskError> {
     if load.wait {
         let _: Option<bool> = wait_event_forever("go")?;
+    }
+    if load.compute > 0 {
+        compute(load.compute)?;
+    }
+    if load.calls > 0 {
+        call(load.calls)?;
+    }
+    if load.endless {
+        compute(u64::MAX)?;
     }
     let mut sum = 0;
     if load.fail_first {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use stepbox_drive::{
     floor,
     host::{Client, Host},
+    limits,
 };
 
 #[derive(Parser)]
@@ -78,6 +79,11 @@ async fn main() -> anyhow::Result<()> {
     }
     if bench.wants("detail") {
         bench.detail().await?;
+    }
+    for figure in ["limits", "instantiations", "fairness"].into_iter().filter(|figure| bench.wants(figure)) {
+        let Args { stepbox, rounds, .. } = &bench.args;
+        let place = limits::Place { stepbox, component: &bench.component, scratch: bench.scratch.path() };
+        limits::measure(figure, &place, *rounds, print).await?;
     }
     Ok(())
 }

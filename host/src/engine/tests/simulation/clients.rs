@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use stepbox_domain::{
-    ExecutionId, Json, Run, StepKey,
+    ExecutionId, Json, Limit, Limits, Run, StepKey,
     pause::{PauseScope, StepPattern},
     run::{Policy, Wait},
     step::{Overrides, StepStatus},
@@ -17,7 +17,7 @@ use super::{
     world::{Sent, World},
 };
 use crate::{
-    engine::{Engine, EngineError, StepRetry, Who},
+    engine::{Engine, EngineConfig, EngineError, StepRetry, Who},
     store::{Store, StoreError, Views},
 };
 
@@ -37,7 +37,10 @@ impl Host {
         }
         let store: Arc<dyn Store> = Arc::new(Faulty::new(world));
         let guest = Arc::new(Player(world.clone()));
-        let engine = Engine::new(store.clone(), guest, Arc::new(NoLogs), world.new_clock(), config());
+        // Mostly fewer at the same time than want to go: then they stand in line.
+        let live_max = [(Limit::LiveMax, 1 + world.roll(8))].into_iter().collect();
+        let config = EngineConfig { limits: Limits::default().with(&live_max), ..config() };
+        let engine = Engine::new(store.clone(), guest, Arc::new(NoLogs), world.new_clock(), config);
         engine.begin().await.ok()?;
         world.tell("up".to_owned());
         Some(Host { engine, store, world: world.clone() })

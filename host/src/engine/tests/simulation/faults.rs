@@ -7,6 +7,7 @@ use stepbox_domain::{
     Digest, EventName, ExecutionId, Json, RunId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::{BulkId, BulkProgress, BulkState},
+    capability::SecretName,
     event::Event,
     journal::Record,
     pause::{PauseRule, PauseRuleId},
@@ -176,6 +177,14 @@ impl Store for Faulty {
         self.store.remove_module(task, audit).await
     }
 
+    async fn set_secret(&self, secret: NewSecret, audit: AuditEntry) -> Result<bool, StoreError> {
+        verb!(self, self.store.set_secret(secret, audit))
+    }
+
+    async fn delete_secret(&self, name: &SecretName, audit: AuditEntry) -> Result<bool, StoreError> {
+        verb!(self, self.store.delete_secret(name, audit))
+    }
+
     async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.store.component(digest).await
     }
@@ -256,6 +265,10 @@ impl Views for Faulty {
 
     async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
         verb!(self, self.store.pending_bulk_items(id, limit))
+    }
+
+    async fn secrets(&self) -> Result<Vec<SealedSecret>, StoreError> {
+        verb!(self, self.store.secrets())
     }
 
     async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {

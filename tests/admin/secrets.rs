@@ -1,0 +1,250 @@
+//! Secrets: kept encrypted, never shown, there after whatever befalls the host.
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use stepbox::{
+    engine::clock::Clock,
+    sandbox::Secrets as _,
+    store::sqlite::{self, StoreConfig},
+    vault::{KEY_VARIABLE, SecretsKey, Vault},
+};
+use stepbox_domain::capability::SecretName;
+
+use crate::harness::{server::Setup, *};
+
+const VALUE: &str = "hunter2-hunter2-hunter2";
+
+fn new_key() -> String {
+    SecretsKey::generate().to_text().to_string()
+}
+
+async fn set(server: &Client, name: &str, value: &str) -> Answer {
+    let request = server.request("PUT", &format!("/admin/v1/secrets/{name}"));
+    server.send(request.header("content-type", "text/plain").body(value.to_owned())).await
+}
+
+/// `stepbox secret …`, given `stdin`.
+fn command(server: &Server, arguments: &[&str], stdin: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stepbox"));
+    command.arg("secret").args(arguments);
+    if arguments != ["keygen"] {
+        command.args(["--url", &format!("http://{}", server.address())]);
+    }
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8([&output.stdout[..], &output.stderr[..]].concat()).unwrap()
+}
+
+/// The files under `folder` that have `text` in them.
+fn files_with(folder: &Path, text: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if std::fs::read(&path).unwrap().windows(text.len()).any(|part| part == text) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+/// What a host with this key would reveal, from the data of one that does not run.
+async fn revealed(data: &Path, key: &str, names: &[String]) -> Vec<Option<String>> {
+    let store = sqlite::open(&StoreConfig { data_dir: data.to_owned(), readers: 1 }).await.unwrap();
+    let key = SecretsKey::parse(key).unwrap();
+    let vault = Vault::open(Arc::clone(&store), Some(key), Clock::system()).await.unwrap();
+    let reveal =
+        |name: &String| vault.reveal(&SecretName::parse(name).unwrap()).map(|value| value.to_string());
+    let values = names.iter().map(reveal).collect();
+    store.close().await;
+    values
+}
+
+#[tokio::test]
+async fn no_value_is_in_any_file_answer_or_line_of_the_log() {
+    let key = new_key();
+    let mut server = Setup::default().with_variable(KEY_VARIABLE, &key).start().await;
+    let mut seen = vec![set(&server, "bank?triggeredBy=ann", VALUE).await.text];
+    // Whatever goes wrong with a value, too.
+    seen.push(set(&server, "bank", &format!("{VALUE}\n{VALUE}")).await.text);
+    seen.push(set(&server, "bank", &VALUE.repeat(1_000)).await.text);
+    seen.push(set(&server, "no%20name", VALUE).await.text);
+    let as_json = server.post_json("/admin/v1/secrets/bank", &json!({ "value": VALUE })).await;
+    seen.push(as_json.text);
+    // A run sees none of it, in its environment for one, nor does what fails in it.
+    let looks = json!({ "inTurn": { "acts": ["environment"] } });
+    server
+        .run_script(
+            "o-1",
+            &script([
+                step_with("looks", json!({ "act": looks })),
+                settle(
+                    "panics",
+                    json!({
+            "act": { "panic": { "message": "as asked" } } }),
+                ),
+            ]),
+        )
+        .await;
+    server.over("o-1").await;
+    for path in [
+        "/admin/v1/secrets",
+        "/zart/admin/v1/secrets",
+        "/admin/v1/audit",
+        "/admin/v1/modules",
+        "/metrics",
+        "/admin/v1/executions/o-1/detail",
+        "/admin/v1/executions/o-1/logs",
+        "/api/v1/executions/o-1",
+        "/admin/v1/secrets/bank",
+        "/readyz",
+    ] {
+        seen.push(server.get(path).await.text);
+    }
+    let listed = command(&server, &["list"], "");
+    assert!(said(&listed).starts_with("bank  set 20"), "{}", said(&listed));
+    seen.push(said(&listed));
+    assert!(server.terminate().await.success());
+    server.restart();
+    server.kill_9();
+    seen.push(server.log_text());
+    for text in &seen {
+        assert!(!text.contains("hunter2") && !text.contains(&key), "{text}");
+    }
+    assert_eq!(files_with(server.data().parent().unwrap(), b"hunter2"), [] as [&str; 0]);
+    assert_eq!(files_with(server.data().parent().unwrap(), key.as_bytes()), [] as [&str; 0]);
+    // It is there, all the same.
+    assert_eq!(revealed(&server.data(), &key, &["bank".to_owned()]).await, [Some(VALUE.to_owned())]);
+}
+
+#[tokio::test]
+async fn without_a_key_the_host_runs_and_says_what_to_do() {
+    let server = Server::start().await;
+    let refused = set(&server, "bank", VALUE).await.error(409, "no_secrets_key");
+    assert!(refused.contains("STEPBOX_SECRETS_KEY") && refused.contains("keygen"), "{refused}");
+    assert_eq!(server.get("/admin/v1/secrets").await.expect(200), json!([]));
+    server.delete("/admin/v1/secrets/bank").await.error(404, "unknown_secret");
+    server.play("o-1", &script([step("a")])).await;
+}
+
+#[tokio::test]
+async fn with_another_key_the_host_does_not_start_and_with_none_the_secret_can_go() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, format!("{}\n", new_key())).unwrap();
+    let mut server = Setup::default().with("secrets-key-file", file.display()).start().await;
+    set(&server, "bank", VALUE).await.expect(201);
+    assert!(server.terminate().await.success());
+
+    let key = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, new_key()).unwrap();
+    assert!(!server.try_restart().expect_err("another key").success());
+    let said = server.log_text();
+    assert!(said.contains("the secret \"bank\" was sealed with another key"), "{said}");
+    std::fs::write(&file, "hunter2").unwrap();
+    assert!(!server.try_restart().expect_err("no key").success());
+    assert!(!server.log_text().contains("hunter2"), "a key that is none is not repeated");
+
+    std::fs::write(&file, key.trim()).unwrap();
+    server.restart();
+    assert_eq!(server.get("/admin/v1/secrets").await.expect(200)[0]["usable"], true);
+    // Given twice, nobody knows which is meant.
+    assert!(server.terminate().await.success());
+    server.set_variables(&[(KEY_VARIABLE, &key)]);
+    assert!(!server.try_restart().expect_err("two keys").success());
+    assert!(server.log_text().contains("is given twice"));
+}
+
+#[tokio::test]
+async fn a_host_that_lost_its_key_still_lists_and_deletes() {
+    let mut server = Setup::default().with_variable(KEY_VARIABLE, &new_key()).start().await;
+    set(&server, "bank", VALUE).await.expect(201);
+    assert!(server.terminate().await.success());
+    server.set_variables(&[]).restart();
+    let listed = server.get("/admin/v1/secrets").await.expect(200);
+    assert_eq!((&listed[0]["name"], &listed[0]["usable"]), (&json!("bank"), &json!(false)));
+    set(&server, "bank", VALUE).await.error(409, "no_secrets_key");
+    server.delete("/admin/v1/secrets/bank?triggeredBy=ann").await.expect(200);
+    assert_eq!(server.get("/admin/v1/secrets").await.expect(200), json!([]));
+}
+
+#[tokio::test]
+async fn the_command_line_sets_lists_and_deletes() {
+    let server = Setup::default().with_variable(KEY_VARIABLE, &new_key()).start().await;
+    let keygen = command(&server, &["keygen"], "");
+    assert!(SecretsKey::parse(&said(&keygen)).is_ok());
+
+    let set = command(&server, &["set", "bank", "--triggered-by", "ann & bob"], &format!("{VALUE}\n"));
+    assert_eq!((said(&set).as_str(), set.status.code()), ("the secret \"bank\" is set\n", Some(0)));
+    let again = command(&server, &["set", "bank"], VALUE);
+    assert_eq!(said(&again), "the secret \"bank\" is replaced\n");
+    let (entries, _) = server.audit("?action=set_secret&actor=ann%20%26%20bob").await;
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    let listed = said(&command(&server, &["list"], ""));
+    assert!(listed.starts_with("bank  set 20") && listed.lines().count() == 1, "{listed}");
+    let deleted = command(&server, &["delete", "bank", "--reason", "leaked"], "");
+    assert_eq!(said(&deleted), "the secret \"bank\" is gone\n");
+
+    for (arguments, stdin, expected) in [
+        (&["delete", "bank"][..], "", "there is no secret \"bank\""),
+        (&["set", "bank"], "hunter2\nhunter2", "byte 8 of the value"),
+        (&["set", "bank"], "", "the value is empty"),
+        (&["set", "b k"], VALUE, "is no name of a secret"),
+    ] {
+        let refused = command(&server, arguments, stdin);
+        let said = said(&refused);
+        assert!(!refused.status.success() && said.contains(expected), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert_eq!(server.get("/admin/v1/secrets").await.expect(200), json!([]));
+}
+
+/// Invariant 1, for secrets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_in_the_middle_of_sets_loses_nothing_that_was_acknowledged() {
+    let key = new_key();
+    let mut server = Setup::default().with_variable(KEY_VARIABLE, &key).start().await;
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let client: Client = Client::clone(&server);
+        let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let setting = tokio::spawn(async move {
+            for n in 0.. {
+                let (name, value) = (format!("s-{round}-{n}"), format!("value-{round}-{n}"));
+                let request = client.request("PUT", &format!("/admin/v1/secrets/{name}"));
+                let request = request.header("content-type", "text/plain").body(value.clone());
+                match client.try_send(request).await {
+                    Ok(answer) if answer.status == 201 => _ = told.send((name, value)),
+                    _ => return,
+                }
+            }
+        });
+        // So many are set; the next one is under way.
+        for _ in 0..10 + 7 * round {
+            acknowledged.push(answers.recv().await.expect("it goes on"));
+        }
+        server.kill_9();
+        setting.await.unwrap();
+        while let Ok(answer) = answers.try_recv() {
+            acknowledged.push(answer);
+        }
+        server.restart();
+    }
+    let listed = server.get("/admin/v1/secrets").await.expect(200);
+    assert!(listed.as_array().unwrap().iter().all(|secret| secret["usable"] == true), "{listed}");
+    assert!(server.terminate().await.success());
+    let (names, values): (Vec<String>, Vec<String>) = acknowledged.into_iter().unzip();
+    let found = revealed(&server.data(), &key, &names).await;
+    assert_eq!(found, values.into_iter().map(Some).collect::<Vec<_>>());
+}

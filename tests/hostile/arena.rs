@@ -172,6 +172,9 @@ impl Arena {
             self.memory_at_first >> 20,
             memory >> 20
         );
+        for wrong in &wrong {
+            text += &format!("WRONG {wrong}\n");
+        }
         tell(&text);
         assert!(wrong.is_empty(), "not what must have come of it:\n{}", wrong.join("\n"));
         assert!(slow.is_empty(), "neighbours waited more than twice as long as when all is quiet: {slow:?}");

@@ -173,13 +173,13 @@ fn host_calls() -> Vec<Attack> {
         run(
             "steps without end",
             &WatGuest::default().run(&format!("(loop $more {CALL_STEP} (br $more)) unreachable")),
-            Failed("over_limit", &["steps"]),
+            Failed("over_limit", &["stepsMax"]),
         ),
         run(
             "sleeps without end",
             &WatGuest::default()
                 .run(r#"(loop $more $"nap" (i64.const 0) call $sleep (br $more)) unreachable"#),
-            Failed("over_limit", &["steps"]),
+            Failed("over_limit", &["stepsMax"]),
         ),
         run(
             "scheduled steps without end",
@@ -187,7 +187,7 @@ fn host_calls() -> Vec<Attack> {
                 "(loop $more {} (br $more)) unreachable",
                 CALL_STEP.replace("call $step", "call $schedule")
             )),
-            Failed("over_limit", &["steps"]),
+            Failed("over_limit", &["stepsMax"]),
         ),
         Attack::new("a step's name that forges", Deed::Raw(call(name)), Failed("misuse", &["name"])),
         Attack::new(
@@ -215,7 +215,11 @@ fn host_calls() -> Vec<Attack> {
         &[],
     ));
     let naps = "(i64.const 9000000000000000000) call $subscribe call $block";
-    attacks.push(run("sleeps for ever, step", &in_step(naps), StepFailed("timed_out", &[])));
+    attacks.push(run(
+        "sleeps for ever, step",
+        &in_step(naps),
+        StepFailed("over_limit", &["attemptWallMaxMs"]),
+    ));
     attacks.push(run("sleeps for ever, handler", &in_handler(naps), Failed("misuse", &["sleep"])));
     attacks
 }

@@ -63,6 +63,11 @@ pub struct Config {
         value_parser = limit)]
     pub ceilings: Vec<(Limit, u64)>,
 
+    /// Certificates (PEM) of authorities that requests of tasks are to believe, beside the public
+    /// ones: those of a company's own servers, or of its proxy
+    #[arg(long, env = "STEPBOX_EGRESS_CA_FILE", value_name = "FILE")]
+    pub egress_ca_file: Option<PathBuf>,
+
     /// How long a stop lets steps and requests under way finish, in milliseconds. Less than what
     /// service managers allow before they kill (systemd 90 s, Kubernetes 30 s, Docker 10 s)
     #[arg(long, env = "STEPBOX_STOP_PATIENCE_MS", value_name = "MS", default_value_t = 8_000)]
@@ -171,6 +176,7 @@ impl Config {
         sandbox.compile.upload_max_bytes = self.bodies.upload_max_bytes;
         let guest = &mut sandbox.guest;
         guest.value_max_bytes = guest.value_max_bytes.max(self.bodies.body_max_bytes);
+        sandbox.egress.ca_file = self.egress_ca_file.clone();
         let pool = &mut sandbox.pool;
         // Uploads take a place for a moment too, to describe themselves.
         pool.handlers_max = pool.handlers_max.max(self.live_max.saturating_add(16));

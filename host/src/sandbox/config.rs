@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::EgressConfig;
+
 /// How the sandbox is set up. Make one with [`SandboxConfig::new`] and change what must differ.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
@@ -11,6 +13,7 @@ pub struct SandboxConfig {
     pub compile: CompileLimits,
     pub guest: GuestLimits,
     pub pool: PoolSizes,
+    pub egress: EgressConfig,
 }
 
 /// Where uploads are compiled.
@@ -156,6 +159,7 @@ impl SandboxConfig {
             compile: CompileLimits::default(),
             guest: GuestLimits::default(),
             pool: PoolSizes::default(),
+            egress: EgressConfig::default(),
         }
     }
 }

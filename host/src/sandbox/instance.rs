@@ -133,7 +133,12 @@ impl Steps {
         attempt: u32,
     ) -> Result<(Box<StepInstance>, Returned), StepExit> {
         let place = self.runtime.steps.take().await;
-        let state = State::step(&self.setup.context, &self.runtime.limits, &self.runtime.steps.memory);
+        let state = State::step(
+            &self.setup,
+            &self.runtime.outside,
+            &self.runtime.limits,
+            &self.runtime.steps.memory,
+        );
         let mut store = self.runtime.store(state);
         let cpu = store.data().cpu.clone();
         let made = cpu.counted(self.module.instantiate_async(&mut store)).await;
@@ -152,7 +157,10 @@ impl Steps {
         match returned {
             Ok(outcome) => {
                 instance.store.data().output.end();
-                self.runtime.steps.rest(&self.idle, instance);
+                // A request that goes on without its attempt is ended with its instance.
+                if instance.store.data().http_hooks.is_at_rest() {
+                    self.runtime.steps.rest(&self.idle, instance);
+                }
                 match outcome {
                     Ok(output) => {
                         let what = format_args!("the result of {}", Doing::Step(function));
@@ -186,6 +194,7 @@ impl StepInstance {
     /// Another attempt in an instance that has run some already.
     async fn call(&mut self, function: &str, input: &Json, attempt: u32) -> Returned {
         self.store.data().cpu.reset();
+        self.store.data().http_hooks.begin_attempt();
         self.call_on(function, input, attempt).await
     }
 

@@ -11,6 +11,7 @@ use wasmtime::{
 
 use super::{
     GuestLimits, PoolSizes, SandboxConfig, Secrets, bindings,
+    egress::{self, Outside},
     limits::MemoryBudget,
     places::{HandlerPlaces, StepPlaces},
     state::State,
@@ -31,7 +32,7 @@ const STACK_BYTES: usize = 2 << 20;
 pub(super) struct Runtime {
     pub engine: Engine,
     pub limits: Arc<GuestLimits>,
-    pub secrets: Arc<dyn Secrets>,
+    pub outside: Arc<Outside>,
     /// For handler instances and `describe`.
     pub handler_linker: Linker<State>,
     pub step_linker: Linker<State>,
@@ -52,15 +53,19 @@ impl Runtime {
         start_ticker(&engine);
         warn_of_too_few_mappings(config);
 
-        let step_linker = linker(&engine)?;
+        let mut step_linker = linker(&engine)?;
+        egress::offer(&mut step_linker)?;
         let mut handler_linker = linker(&engine)?;
         virtual_wasi::shadow_clock(&mut handler_linker)?;
+        egress::offer_and_refuse(&mut handler_linker)?;
+        let outside = Outside::new(&config.egress, secrets)
+            .map_err(|error| wasmtime::Error::msg(format!("{error:#}")))?;
 
         let sizes: &PoolSizes = &config.pool;
         let describes_memory = config.guest.memory_max_bytes.saturating_mul(DESCRIBES_MAX as usize);
         Ok(Arc::new(Runtime {
             engine,
-            secrets,
+            outside,
             limits: Arc::new(config.guest.clone()),
             handler_linker,
             step_linker,
@@ -168,7 +173,7 @@ fn warn_of_too_few_mappings(config: &SandboxConfig) {
 const MAPPINGS_FOR_A_PLACE: u64 = 8;
 const MAPPINGS_OF_THE_HOST: u64 = 4_000;
 
-/// All of WASI 0.2 but HTTP, and the durable calls.
+/// All of WASI 0.2 but HTTP, which differs, and the durable calls.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

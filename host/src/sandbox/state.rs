@@ -5,10 +5,12 @@ use std::sync::Arc;
 use stepbox_domain::{RunId, TaskName, Timestamp};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::{
-    GuestContext, GuestLimits, HostCalls, LogLine, LogSink,
+    GuestContext, GuestLimits, HostCalls, LogLine, LogSink, StepSetup,
     bindings::stepbox::task::types::TaskContext,
+    egress::{self, Egress, Hooks, Outside},
     limits::{CpuMeter, MemoryBudget, MemoryLimiter},
     output::Output,
     virtual_wasi::{self, VirtualTime},
@@ -17,6 +19,8 @@ use super::{
 /// The data of a wasmtime store. One for each instance, dropped with it.
 pub(super) struct State {
     pub wasi: WasiCtx,
+    pub http: WasiHttpCtx,
+    pub http_hooks: Hooks,
     pub table: ResourceTable,
     pub memory: MemoryLimiter,
     pub cpu: Arc<CpuMeter>,
@@ -52,13 +56,16 @@ impl State {
     }
 
     pub(super) fn step(
-        context: &GuestContext,
+        setup: &StepSetup,
+        outside: &Arc<Outside>,
         limits: &Arc<GuestLimits>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
+        let context = &setup.context;
         let output = Output::new(context.run_id.clone(), context.logs.clone(), limits);
         State {
-            wasi: virtual_wasi::for_steps(&output, limits),
+            wasi: virtual_wasi::for_steps(&output, limits, &egress::environment_of_steps(&setup.grants)),
+            http_hooks: Hooks::outgoing(Egress::new(outside, setup)),
             role: Role::Step { context: task_context(context) },
             ..State::bare(output, limits.attempt_cpu_max_ms, limits, budget)
         }
@@ -85,6 +92,8 @@ impl State {
     ) -> Self {
         State {
             wasi: WasiCtx::builder().build(),
+            http: egress::context(),
+            http_hooks: Hooks::nothing(),
             table: ResourceTable::new(),
             memory: MemoryLimiter::new(limits, budget.clone()),
             cpu: CpuMeter::new(cpu_max_ms),

@@ -6,7 +6,9 @@
 //! | randomness | a generator seeded by the run id | real |
 //! | waiting for time to pass | refused | real |
 //! | stdout, stderr | lines for the log | lines for the log |
-//! | environment, arguments, stdin | empty | empty |
+//! | environment | empty | what was granted; of secrets, placeholders |
+//! | arguments, stdin | empty | empty |
+//! | HTTP requests | can be written, not sent | as granted |
 //! | files | no folder is open | no folder is open |
 //! | sockets, name lookup | every use is denied | every use is denied |
 //!
@@ -14,6 +16,7 @@
 //! guest uses them; what they say is "not permitted".
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -101,8 +104,16 @@ pub(super) fn for_handler(
 }
 
 /// What a step instance sees.
-pub(super) fn for_steps(output: &Arc<Output>, limits: &GuestLimits) -> WasiCtx {
-    common(output, limits).build()
+pub(super) fn for_steps(
+    output: &Arc<Output>,
+    limits: &GuestLimits,
+    environment: &BTreeMap<String, String>,
+) -> WasiCtx {
+    let mut builder = common(output, limits);
+    for (name, value) in environment {
+        builder.env(name, value);
+    }
+    builder.build()
 }
 
 fn common(output: &Arc<Output>, limits: &GuestLimits) -> WasiCtxBuilder {

@@ -14,7 +14,7 @@ fn target_dir() -> PathBuf {
 }
 
 const PROFILE: &str = "test-guest";
-const EXAMPLES: [&str; 3] = ["order-fulfilment", "lockfile-report", "approval"];
+const EXAMPLES: [&str; 4] = ["order-fulfilment", "lockfile-report", "approval", "webhook"];
 
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -60,6 +60,11 @@ pub fn scenario() -> Vec<u8> {
 /// `scenario` as another version: its line `variant` answers with `mark` (three characters).
 pub fn scenario_marked(mark: &str) -> Vec<u8> {
     marked(scenario(), mark)
+}
+
+/// The guest that sends requests. See `tests/guests/examples/egress.rs`.
+pub fn egress() -> Vec<u8> {
+    read(built().join("examples/egress.wasm"))
 }
 
 /// The guest below the SDK. See `tests/guests/examples/raw.rs`.

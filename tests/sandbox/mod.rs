@@ -2,4 +2,5 @@
 //!
 //! What uploads may be refused for is in `api::uploads`.
 
+mod egress;
 mod hostile;

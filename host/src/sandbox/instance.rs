@@ -9,6 +9,7 @@ use wasmtime::Store;
 use super::{
     Guest, GuestExit, HandlerSetup, HostCalls, StepExit, StepRunner, StepSetup,
     bindings::{Task, TaskPre},
+    egress::{Egress, Hooks},
     ending::{Doing, Ending, Fault, attempt_failure, ending},
     places::{IdleInstance, Place},
     runtime::Runtime,
@@ -133,12 +134,9 @@ impl Steps {
         attempt: u32,
     ) -> Result<(Box<StepInstance>, Returned), StepExit> {
         let place = self.runtime.steps.take().await;
-        let state = State::step(
-            &self.setup,
-            &self.runtime.outside,
-            &self.runtime.limits,
-            &self.runtime.steps.memory,
-        );
+        let StepSetup { context, grants, .. } = &self.setup;
+        let mut state = State::step(context, grants, &self.runtime.limits, &self.runtime.steps.memory);
+        state.http_hooks = Hooks::outgoing(Egress::new(&self.runtime.outside, &self.setup));
         let mut store = self.runtime.store(state);
         let cpu = store.data().cpu.clone();
         let made = cpu.counted(self.module.instantiate_async(&mut store)).await;

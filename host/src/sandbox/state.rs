@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use stepbox_domain::{RunId, TaskName, Timestamp};
+use stepbox_domain::{RunId, TaskName, Timestamp, capability::Grants};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::{
-    GuestContext, GuestLimits, HostCalls, LogLine, LogSink, StepSetup,
+    GuestContext, GuestLimits, HostCalls, LogLine, LogSink,
     bindings::stepbox::task::types::TaskContext,
-    egress::{self, Egress, Hooks, Outside},
+    egress::{self, Hooks},
     limits::{CpuMeter, MemoryBudget, MemoryLimiter},
     output::Output,
     virtual_wasi::{self, VirtualTime},
@@ -20,6 +20,7 @@ use super::{
 pub(super) struct State {
     pub wasi: WasiCtx,
     pub http: WasiHttpCtx,
+    /// Nothing goes out unless somebody puts another here.
     pub http_hooks: Hooks,
     pub table: ResourceTable,
     pub memory: MemoryLimiter,
@@ -56,16 +57,14 @@ impl State {
     }
 
     pub(super) fn step(
-        setup: &StepSetup,
-        outside: &Arc<Outside>,
+        context: &GuestContext,
+        grants: &Grants,
         limits: &Arc<GuestLimits>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
-        let context = &setup.context;
         let output = Output::new(context.run_id.clone(), context.logs.clone(), limits);
         State {
-            wasi: virtual_wasi::for_steps(&output, limits, &egress::environment_of_steps(&setup.grants)),
-            http_hooks: Hooks::outgoing(Egress::new(outside, setup)),
+            wasi: virtual_wasi::for_steps(&output, limits, &egress::environment_of_steps(grants)),
             role: Role::Step { context: task_context(context) },
             ..State::bare(output, limits.attempt_cpu_max_ms, limits, budget)
         }

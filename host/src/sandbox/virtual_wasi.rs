@@ -27,7 +27,7 @@ use std::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sha2::{Digest as _, Sha256};
-use stepbox_domain::{RunId, Timestamp};
+use stepbox_domain::{RunId, Timestamp, capability::EnvName};
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder,
@@ -103,15 +103,15 @@ pub(super) fn for_handler(
         .build()
 }
 
-/// What a step instance sees.
+/// What a step instance sees, with these variables in its environment.
 pub(super) fn for_steps(
     output: &Arc<Output>,
     limits: &GuestLimits,
-    environment: &BTreeMap<String, String>,
+    env: &BTreeMap<EnvName, String>,
 ) -> WasiCtx {
     let mut builder = common(output, limits);
-    for (name, value) in environment {
-        builder.env(name, value);
+    for (name, value) in env {
+        builder.env(name.as_str(), value);
     }
     builder.build()
 }

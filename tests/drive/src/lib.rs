@@ -1,4 +1,5 @@
 //! Drives a real stepbox from outside: for the benchmark and for the demonstration.
 
+pub mod egress;
 pub mod floor;
 pub mod host;

@@ -11,6 +11,7 @@ mod detail;
 mod executions;
 mod modules;
 mod pauses;
+mod receipt;
 mod repairs;
 
 use axum::{

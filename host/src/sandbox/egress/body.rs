@@ -20,7 +20,7 @@ use super::{
     bill::Bill,
     pool::{Connection, Connections},
     target::Target,
-    trouble::Trouble,
+    trouble::{Trouble, in_words},
 };
 
 /// What is heard of a request's body while hyper has it.
@@ -244,7 +244,7 @@ impl Body for AnswerBody {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                let trouble = Trouble::Broken(format!("in the body of the answer: {}", Trouble::of_hyper(&error)));
+                let trouble = Trouble::Broken(format!("in the body of the answer: {}", in_words(&error)));
                 Some(Err(self.break_off(trouble)))
             }
             None => {

@@ -129,7 +129,7 @@ impl Egress {
             grants: setup.grants.clone(),
             limits: setup.limits.clone(),
             meter: setup.meter.clone(),
-            connections: Arc::new(Connections::new(&setup.limits)),
+            connections: Arc::new(Connections::new(outside.clone(), &setup.limits)),
             requests: AtomicU64::new(0),
             under_way: Arc::new(()),
         })

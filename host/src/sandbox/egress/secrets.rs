@@ -140,7 +140,10 @@ impl Egress {
     }
 
     fn value(&self, name: &SecretName) -> Result<Zeroizing<String>, Trouble> {
-        let absent = || Trouble::Denied(format!("the secret {name} is granted, but this host has no value for it"));
+        let absent = || {
+            let hint = format!("set it with PUT /admin/v1/secrets/{name}");
+            Trouble::Denied(format!("the secret {name} is granted, but this host has no value for it; {hint}"))
+        };
         self.outside.secrets.reveal(name).ok_or_else(absent)
     }
 

@@ -17,7 +17,7 @@ use super::{
     body::{
         AnswerBody, Patience, RequestBody, Upload, too_large_a_request, too_large_an_answer, too_slow,
     },
-    pool::Connection,
+    pool::{Connection, Lease},
     target::Target,
     trouble::Trouble,
 };
@@ -148,17 +148,17 @@ impl Egress {
 
     /// An open connection, and whether it was used before.
     async fn connection(&self, target: &Target, times: &Times) -> Result<(Connection, bool), Trouble> {
-        let by = times.within(times.connect);
-        if let Ok(Some(connection)) = timeout_at(by, self.connections.take_idle(target)).await {
-            return Ok((connection, true));
+        match timeout_at(times.deadline, self.connections.lease(target)).await {
+            Ok(Lease::Used(connection)) => Ok((connection, true)),
+            Ok(Lease::New(permits)) => {
+                let by = times.within(times.connect);
+                Ok((self.connect(target, permits, by).await?, false))
+            }
+            Err(_) => {
+                let what = format!("no connection became free within {} ms", times.max_ms);
+                Err(Trouble::limit(Limit::ConnectionsMax, self.connections.max(), &what))
+            }
         }
-        let room = timeout_at(times.deadline, self.connections.room(&self.outside.connections)).await;
-        let permits = room.map_err(|_| {
-            let what = format!("no connection became free within {} ms", times.max_ms);
-            Trouble::limit(Limit::ConnectionsMax, self.connections.max(), &what)
-        })?;
-        let by = times.within(times.connect);
-        Ok((self.connect(target, permits, by).await?, false))
     }
 
     fn answer(

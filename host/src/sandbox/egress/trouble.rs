@@ -34,11 +34,7 @@ impl Trouble {
 
     /// What hyper says of a connection.
     pub(super) fn of_hyper(error: &hyper::Error) -> Self {
-        let mut text = error.to_string();
-        if let Some(cause) = std::error::Error::source(error) {
-            text = format!("{text}: {cause}");
-        }
-        let text = printable(cut(&text, 300)).into();
+        let text = in_words(error);
         if error.is_parse_too_large() {
             return Trouble::Limit(format!(
                 "the headers of the answer have more than {} bytes or {} lines",
@@ -51,6 +47,15 @@ impl Trouble {
         }
         Trouble::Broken(text)
     }
+}
+
+/// What hyper says, with its cause.
+pub(super) fn in_words(error: &hyper::Error) -> String {
+    let text = match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    printable(cut(&text, 300))
 }
 
 /// `internal-error` is the code of `wasi:http` that has a text, and the text says more than any of

@@ -32,7 +32,7 @@ use stepbox_domain::{
 use wasmtime_wasi_http::WasiBody;
 use zeroize::Zeroizing;
 
-use web::{Heard, Web, ok};
+use web::{Web, ok};
 
 use super::*;
 use crate::sandbox::{GuestContext, LogLine, LogSink, NoSecrets};

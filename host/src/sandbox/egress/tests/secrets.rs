@@ -59,7 +59,7 @@ async fn a_secret_goes_to_no_other_host_and_no_other_secret_goes_anywhere() {
             "{{stepbox:secret:OTHER}}",
             "denied: the secret OTHER in the header `authorization` may not be sent to 127.0.0.1",
         ),
-        (&web.url("/"), "{{stepbox:secret:GONE}}", "denied: the secret GONE is granted, but this host has no value"),
+        (&web.url("/"), "{{stepbox:secret:GONE}}", "denied: the secret GONE is granted, but this host has no value for it; set it with PUT /admin/v1/secrets/GONE"),
         (&web.url("/"), "{{stepbox:secret:KEY", "denied: a placeholder has no end"),
         (&web.url("/"), "{{stepbox:secret:a b}}", "denied: \"a b\" is no name of a secret"),
         (&web.url("/"), "{{stepbox:shout:KEY}}", "denied: `{{stepbox:shout:KEY}}` is no placeholder"),
@@ -123,7 +123,7 @@ fn a_step_finds_placeholders_and_granted_variables_in_its_environment() {
         "env": { "REGION": "eu", "BOTH": "set" },
     }))
     .unwrap();
-    let found: Vec<(String, String)> = of_steps(&grants).into_iter().collect();
+    let found = of_steps(&grants);
     let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(found, [("BOTH", "set"), ("KEY", "{{stepbox:secret:KEY}}"), ("REGION", "eu")]);
 }

@@ -45,7 +45,8 @@ fn a_server_of_the_test_answers_and_a_replay_asks_it_nothing() {
 
 #[test]
 fn outside_of_a_step_a_request_ends_the_run() {
-    let run = TestRun::of::<order>().payload(["outside"]).http(|_| Ok(Response::new(200).with_json(&1))).run();
+    let run =
+        TestRun::of::<order>().payload(["outside"]).http(|_| Ok(Response::new(200).with_json(&1))).run();
     let failure = run.failure();
     assert!(failure.message.contains("send it inside of one"), "{failure:?}");
 }

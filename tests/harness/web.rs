@@ -63,10 +63,7 @@ impl Web {
         Web::start_on("127.0.0.1:0", answer).await
     }
 
-    pub async fn start_on(
-        address: &str,
-        answer: impl Fn(&Heard) -> Vec<u8> + Send + Sync + 'static,
-    ) -> Web {
+    pub async fn start_on(address: &str, answer: impl Fn(&Heard) -> Vec<u8> + Send + Sync + 'static) -> Web {
         let answer = Arc::new(answer);
         Web::over(address, |stream| Box::pin(async move { Some(Box::new(stream) as Box<dyn Wire>) }), {
             move |mut wire, heard, connection| {

@@ -162,7 +162,9 @@ async fn a_denied_request_is_an_error_that_the_guest_can_read_and_the_receipt_sh
     assert_eq!(leg.receipt().requests[0].error.as_deref(), Some(told.as_str()));
 
     match leg.exit("must", json!({ "request": { "url": url } })).await {
-        StepExit::Failed(failure) => assert!(failure.message.contains(&told) && !failure.retryable, "{failure:?}"),
+        StepExit::Failed(failure) => {
+            assert!(failure.message.contains(&told) && !failure.retryable, "{failure:?}")
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(web.counts().made, 0);
@@ -293,10 +295,8 @@ async fn a_guest_that_sends_nothing_does_not_import_http() {
 
 /// Takes connections and says nothing.
 async fn silent() -> Web {
-    Web::raw(|mut wire| async move {
-        while wire.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0) {}
-    })
-    .await
+    Web::raw(|mut wire| async move { while wire.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0) {} })
+        .await
 }
 
 /// A handler that calls nothing.

@@ -17,7 +17,10 @@ fn the_notice_is_sent_with_the_place_of_the_secret_and_an_id() {
     let run = notice()
         .http(|request| {
             assert_eq!((request.method(), request.url()), ("POST", "https://hooks.example.com/orders"));
-            assert_eq!(request.header_value("authorization"), Some("Bearer {{stepbox:secret:WEBHOOK_TOKEN}}"));
+            assert_eq!(
+                request.header_value("authorization"),
+                Some("Bearer {{stepbox:secret:WEBHOOK_TOKEN}}")
+            );
             assert_eq!(request.header_value("idempotency-key"), Some("test"));
             let message: Message = request.body_json().unwrap();
             assert_eq!((message.id.as_str(), message.event.as_str()), ("test", "order.shipped"));

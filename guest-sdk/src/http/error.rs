@@ -123,8 +123,12 @@ mod tests {
             let passed_on = || -> Result<(), StepError> { Err(Error::new(kind, "no"))? };
             passed_on().unwrap_err().is_retryable()
         };
-        assert!(retried(ErrorKind::Unreachable) && retried(ErrorKind::TimedOut) && retried(ErrorKind::Broken));
+        assert!(
+            retried(ErrorKind::Unreachable) && retried(ErrorKind::TimedOut) && retried(ErrorKind::Broken)
+        );
         assert!(retried(ErrorKind::Status(503)) && retried(ErrorKind::Status(429)));
-        assert!(!retried(ErrorKind::Denied) && !retried(ErrorKind::Status(404)) && !retried(ErrorKind::NotJson));
+        assert!(
+            !retried(ErrorKind::Denied) && !retried(ErrorKind::Status(404)) && !retried(ErrorKind::NotJson)
+        );
     }
 }

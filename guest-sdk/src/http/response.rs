@@ -68,8 +68,9 @@ impl Response {
     }
 
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| Error::new(ErrorKind::NotJson, format!("the answer is not the JSON expected: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Error::new(ErrorKind::NotJson, format!("the answer is not the JSON expected: {error}"))
+        })
     }
 }
 

@@ -59,8 +59,12 @@ pub(super) fn special(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(v4) => {
             let number = u32::from(v4);
-            let table = SPECIAL_V4.iter().map(|(first, bits, what)| (u32::from(Ipv4Addr::from(*first)), bits, what));
-            table.into_iter().find(|(first, bits, _)| (first ^ number) >> (32 - *bits) == 0).map(|found| *found.2)
+            let table =
+                SPECIAL_V4.iter().map(|(first, bits, what)| (u32::from(Ipv4Addr::from(*first)), bits, what));
+            table
+                .into_iter()
+                .find(|(first, bits, _)| (first ^ number) >> (32 - *bits) == 0)
+                .map(|found| *found.2)
         }
         IpAddr::V6(v6) => {
             let number = u128::from(v6);
@@ -87,12 +91,12 @@ fn embedded(address: Ipv6Addr) -> Vec<Ipv4Addr> {
             let [high, low] = third.to_be_bytes();
             let [_, after] = fourth.to_be_bytes();
             let [next, more] = fifth.to_be_bytes();
-            let mut readings =
-                vec![Ipv4Addr::new(high, low, after, next), Ipv4Addr::new(low, after, next, more), at(24)];
-            // What is left of padding where the prefix is longer is no address of anybody's.
-            readings.retain(|reading| reading.octets()[0] != 0);
-            readings.push(at(0));
-            readings
+            let readings =
+                [Ipv4Addr::new(high, low, after, next), Ipv4Addr::new(low, after, next, more), at(24), at(0)];
+            // One that begins with 0 is padding, read with the wrong prefix, unless all do.
+            let mut meant = readings.to_vec();
+            meant.retain(|reading| reading.octets()[0] != 0);
+            if meant.is_empty() { vec![at(0)] } else { meant }
         }
         [0x2002, ..] => vec![at(80)],
         // The server's, and the client's with its bits turned over.

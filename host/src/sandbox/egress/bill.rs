@@ -38,7 +38,12 @@ impl Bill {
             error: Some("broken: the attempt ended before there was an answer".to_owned()),
             ..Noted::default()
         });
-        Bill { meter: egress.meter.clone(), place, begun: Instant::now(), _under_way: egress.under_way.clone() }
+        Bill {
+            meter: egress.meter.clone(),
+            place,
+            begun: Instant::now(),
+            _under_way: egress.under_way.clone(),
+        }
     }
 
     /// For the part of a request that outlives its answer, and must not look like something that

@@ -80,9 +80,8 @@ impl Body for RequestBody {
                 }
             }
             // wasmtime's word for a body that the guest let go of before its end.
-            Some(Err(_)) => Some(Err(
-                self.break_off(Trouble::Broken("the guest did not finish the body of the request".to_owned()))
-            )),
+            Some(Err(_)) => Some(Err(self
+                .break_off(Trouble::Broken("the guest did not finish the body of the request".to_owned())))),
             None => None,
         };
         if polled.is_none() || self.inner.is_end_stream() {
@@ -137,7 +136,13 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn until(deadline: Instant, max_ms: u64, between: Duration) -> Self {
-        Patience { deadline, max_ms, between, sleep: Box::pin(tokio::time::sleep_until(deadline)), waits: false }
+        Patience {
+            deadline,
+            max_ms,
+            between,
+            sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            waits: false,
+        }
     }
 
     /// Ready when it has run out.

@@ -81,7 +81,10 @@ impl Egress {
                     Host::Name(name) => format!("{name} stands for {what}"),
                     Host::Address(_) => format!("the address is {what}"),
                 };
-                Trouble::Denied(format!("{stands_for}; if requests may go there, {}", self.grant_hint("addresses")))
+                Trouble::Denied(format!(
+                    "{stands_for}; if requests may go there, {}",
+                    self.grant_hint("addresses")
+                ))
             })?;
         }
         Ok(addresses)

@@ -62,11 +62,7 @@ pub struct EgressConfig {
 
 impl Default for EgressConfig {
     fn default() -> Self {
-        EgressConfig {
-            ca_file: None,
-            resolver: Arc::new(SystemResolver::default()),
-            connections_max: 1_000,
-        }
+        EgressConfig { ca_file: None, resolver: Arc::new(SystemResolver::default()), connections_max: 1_000 }
     }
 }
 

@@ -28,7 +28,10 @@ enum Piece<'a> {
     Text(&'a [u8]),
     Secret(SecretName),
     /// `user:secret` in Base64, as in Basic authentication.
-    Basic { user: &'a str, secret: SecretName },
+    Basic {
+        user: &'a str,
+        secret: SecretName,
+    },
 }
 
 /// The pieces of `value`. None: it has no placeholder.
@@ -142,7 +145,9 @@ impl Egress {
     fn value(&self, name: &SecretName) -> Result<Zeroizing<String>, Trouble> {
         let absent = || {
             let hint = format!("set it with PUT /admin/v1/secrets/{name}");
-            Trouble::Denied(format!("the secret {name} is granted, but this host has no value for it; {hint}"))
+            Trouble::Denied(format!(
+                "the secret {name} is granted, but this host has no value for it; {hint}"
+            ))
         };
         self.outside.secrets.reveal(name).ok_or_else(absent)
     }

@@ -14,9 +14,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use super::{
     Egress, HEADERS_MAX_BYTES,
     bill::Bill,
-    body::{
-        AnswerBody, Patience, RequestBody, Upload, too_large_a_request, too_large_an_answer, too_slow,
-    },
+    body::{AnswerBody, Patience, RequestBody, Upload, too_large_a_request, too_large_an_answer, too_slow},
     pool::{Connection, Lease},
     target::Target,
     trouble::Trouble,

@@ -24,7 +24,8 @@ impl Tls {
     pub(super) fn new(ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(file) = ca_file {
-            let unusable = || format!("the file of certificates for requests, {}, cannot be used", file.display());
+            let unusable =
+                || format!("the file of certificates for requests, {}, cannot be used", file.display());
             let mut found = 0;
             for certificate in CertificateDer::pem_file_iter(file).with_context(unusable)? {
                 roots.add(certificate.with_context(unusable)?).with_context(unusable)?;

@@ -49,7 +49,10 @@ async fn a_body_that_drips_is_cut_off_when_its_time_is_up() {
     .await;
     let bed = reaching(&[&web]).limit(Limit::RequestMaxMs, 600).bed();
     let told = bed.get(&web.url("/")).await;
-    assert_eq!(told.unwrap_err(), "timeout: the answer was not complete within 600 ms, which is requestMaxMs");
+    assert_eq!(
+        told.unwrap_err(),
+        "timeout: the answer was not complete within 600 ms, which is requestMaxMs"
+    );
     web.until_all_are_closed().await;
     let noted = bed.requests().pop().unwrap();
     assert!(noted.status == Some(200) && noted.bytes_in > 0 && noted.ms >= 600, "{noted:?}");
@@ -211,11 +214,12 @@ async fn an_idle_connection_makes_room_for_one_to_another_server() {
 
 #[tokio::test]
 async fn connections_of_all_steps_together_are_bounded_too() {
-    let web = Web::start(|_| ok("")).await;
+    let web = Web::start(|_| ok("not read")).await;
     let mut setup = reaching(&[&web]).limit(Limit::RequestMaxMs, 600);
     setup.config.connections_max = 1;
     let bed = setup.bed();
-    let held = bed.egress.clone().send(request("GET", &web.url("/")), RequestOptions::default()).await.unwrap();
+    let held =
+        bed.egress.clone().send(request("GET", &web.url("/")), RequestOptions::default()).await.unwrap();
     let told = bed.get(&web.url("/")).await;
     assert_begins(&told, "limit: no connection became free within 600 ms");
     drop(held);

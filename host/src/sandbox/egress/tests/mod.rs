@@ -57,7 +57,8 @@ fn reaching(servers: &[&Web]) -> Setup {
 
 fn reaching_ports(ports: impl IntoIterator<Item = u16>) -> Setup {
     let ports = ports.into_iter().map(|port| json!({ "scheme": "http", "host": "*", "port": port }));
-    let rules: Vec<Value> = ports.chain([json!({ "host": "*" }), json!({ "scheme": "http", "host": "*" })]).collect();
+    let rules: Vec<Value> =
+        ports.chain([json!({ "host": "*" }), json!({ "scheme": "http", "host": "*" })]).collect();
     granted(json!({ "http": rules, "addresses": ["127.0.0.1"] }))
 }
 

@@ -5,7 +5,8 @@ use super::*;
 #[tokio::test]
 async fn what_no_grant_allows_is_denied_before_anybody_is_asked() {
     let names = Names::new(&[("api.example.com", &[&["127.0.0.1"]])]);
-    let bed = granted(json!({ "http": [{ "host": "api.example.com", "methods": ["GET"] }] })).names(&names).bed();
+    let bed =
+        granted(json!({ "http": [{ "host": "api.example.com", "methods": ["GET"] }] })).names(&names).bed();
     for (method, url, origin) in [
         ("GET", "https://other.example.com/x?token=1", "https://other.example.com"),
         ("POST", "https://api.example.com/x", "https://api.example.com"),
@@ -20,7 +21,10 @@ async fn what_no_grant_allows_is_denied_before_anybody_is_asked() {
         );
         assert_eq!(told, Err(words.clone()));
         let noted = bed.requests().pop().unwrap();
-        assert_eq!((noted.method.as_str(), noted.origin.as_str(), noted.path.as_str()), (method, origin, "/x"));
+        assert_eq!(
+            (noted.method.as_str(), noted.origin.as_str(), noted.path.as_str()),
+            (method, origin, "/x")
+        );
         assert_eq!((noted.status, noted.error), (None, Some(words)));
     }
     assert_eq!(names.asked(), 0);
@@ -98,7 +102,9 @@ async fn no_spelling_of_an_address_gets_round_the_check() {
         }
     }
     // What is no URI at all does not come so far.
-    for url in ["http://１２７.０.０.１/", "http://127。0。0。1/", "http://%31%32%37.0.0.1/", "http://①②⑦.0.0.1/"] {
+    for url in
+        ["http://１２７.０.０.１/", "http://127。0。0。1/", "http://%31%32%37.0.0.1/", "http://①②⑦.0.0.1/"]
+    {
         match Request::get(url).body(body(b"")) {
             Err(_) => {}
             Ok(request) => assert_begins(&reaching(&[]).bed().send(request).await, "denied: "),
@@ -166,7 +172,8 @@ async fn a_name_that_stands_for_a_private_address_too_is_refused_whatever_the_or
 
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_what_the_guest_makes_of_it_is_checked_anew() {
-    let web = Web::start(|_| web::status("302 Found", "location: http://169.254.169.254/latest\r\n", "")).await;
+    let web =
+        Web::start(|_| web::status("302 Found", "location: http://169.254.169.254/latest\r\n", "")).await;
     let bed = reaching(&[&web]).bed();
     assert_eq!(bed.get(&web.url("/")).await, Ok((302, String::new())));
     assert_begins(&bed.get("http://169.254.169.254/latest").await, "denied: the address is 169.254.169.254");

@@ -28,7 +28,10 @@ async fn the_value_is_put_in_wherever_its_placeholder_stands() {
         ("{{stepbox", "{{stepbox".to_owned()),
         ("}} {{other:secret:KEY}}", "}} {{other:secret:KEY}}".to_owned()),
     ] {
-        assert_eq!(bed.send(with_header(&web.url("/?k={{stepbox:secret:KEY}}"), written)).await.unwrap().0, 200);
+        assert_eq!(
+            bed.send(with_header(&web.url("/?k={{stepbox:secret:KEY}}"), written)).await.unwrap().0,
+            200
+        );
         assert_eq!(web.heard().pop().unwrap().header("authorization"), Some(sent.as_str()));
     }
     // Headers only: anything else is sent as it was written.
@@ -59,7 +62,11 @@ async fn a_secret_goes_to_no_other_host_and_no_other_secret_goes_anywhere() {
             "{{stepbox:secret:OTHER}}",
             "denied: the secret OTHER in the header `authorization` may not be sent to 127.0.0.1",
         ),
-        (&web.url("/"), "{{stepbox:secret:GONE}}", "denied: the secret GONE is granted, but this host has no value for it; set it with PUT /admin/v1/secrets/GONE"),
+        (
+            &web.url("/"),
+            "{{stepbox:secret:GONE}}",
+            "denied: the secret GONE is granted, but this host has no value for it; set it with PUT /admin/v1/secrets/GONE",
+        ),
         (&web.url("/"), "{{stepbox:secret:KEY", "denied: a placeholder has no end"),
         (&web.url("/"), "{{stepbox:secret:a b}}", "denied: \"a b\" is no name of a secret"),
         (&web.url("/"), "{{stepbox:shout:KEY}}", "denied: `{{stepbox:shout:KEY}}` is no placeholder"),
@@ -84,7 +91,8 @@ async fn over_http_a_secret_goes_only_to_an_address_that_was_granted() {
     let bed = with_secrets(&[&web]).bed();
     let headers = with_header("http://bank.example/", "{{stepbox:secret:KEY}}").headers().clone();
     let target = |url: &str| target::Target::of(&url.parse().unwrap()).unwrap();
-    let (public, granted): (IpAddr, IpAddr) = ("93.184.216.34".parse().unwrap(), "127.0.0.1".parse().unwrap());
+    let (public, granted): (IpAddr, IpAddr) =
+        ("93.184.216.34".parse().unwrap(), "127.0.0.1".parse().unwrap());
 
     let refused = bed.egress.reveal_secrets(&headers, &target("http://bank.example/"), public).unwrap_err();
     assert_eq!(
@@ -124,6 +132,7 @@ fn a_step_finds_placeholders_and_granted_variables_in_its_environment() {
     }))
     .unwrap();
     let found = of_steps(&grants);
-    let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let found: Vec<(&str, &str)> =
+        found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(found, [("BOTH", "set"), ("KEY", "{{stepbox:secret:KEY}}"), ("REGION", "eu")]);
 }

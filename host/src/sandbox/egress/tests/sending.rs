@@ -59,13 +59,13 @@ async fn a_connection_that_the_server_closed_is_made_anew() {
 #[tokio::test]
 async fn an_answer_in_chunks_with_trailers_is_complete() {
     let web = Web::raw(|mut wire| async move {
-            web::read(&mut wire, 0).await;
-            let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\
+        web::read(&mut wire, 0).await;
+        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\
                           x-sum: 6\r\n\r\n";
-            let _ = wire.write_all(answer.as_bytes()).await;
-            web::read(&mut wire, 0).await;
-        })
-        .await;
+        let _ = wire.write_all(answer.as_bytes()).await;
+        web::read(&mut wire, 0).await;
+    })
+    .await;
     let bed = reaching(&[&web]).bed();
     assert_eq!(bed.get(&web.url("/")).await, Ok((200, "onetwo".to_owned())));
     assert_eq!(bed.requests()[0].bytes_in, 6);
@@ -87,7 +87,9 @@ async fn an_answer_without_a_body_leaves_the_connection_usable() {
 #[tokio::test]
 async fn headers_of_the_connection_are_the_hosts() {
     let mut hooks = Hooks::nothing();
-    for name in ["host", "connection", "transfer-encoding", "upgrade", "te", "proxy-authorization", "keep-alive"] {
+    for name in
+        ["host", "connection", "transfer-encoding", "upgrade", "te", "proxy-authorization", "keep-alive"]
+    {
         assert!(hooks.is_forbidden_header(&name.parse().unwrap()), "{name}");
     }
     assert!(!hooks.is_forbidden_header(&"authorization".parse().unwrap()));
@@ -97,19 +99,21 @@ async fn headers_of_the_connection_are_the_hosts() {
 async fn what_is_dropped_closes_its_connections_at_once() {
     // One answers the head and then nothing, one nothing at all, one does not even take the body.
     let half = Web::raw(|mut wire| async move {
-            web::read(&mut wire, 0).await;
-            let _ = wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
-            let _ = wire.read(&mut [0; 1]).await;
-        })
-        .await;
+        web::read(&mut wire, 0).await;
+        let _ = wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
+        let _ = wire.read(&mut [0; 1]).await;
+    })
+    .await;
     let silent = Web::raw(|mut wire| async move {
-            web::read(&mut wire, 0).await;
-            let _ = wire.read(&mut [0; 1]).await;
-        })
-        .await;
+        web::read(&mut wire, 0).await;
+        let _ = wire.read(&mut [0; 1]).await;
+    })
+    .await;
     let bed = reaching(&[&half, &silent]).bed();
-    let answer = bed.egress.clone().send(request("GET", &half.url("/")), RequestOptions::default()).await.unwrap();
-    let waiting = tokio::spawn(bed.egress.clone().send(request("GET", &silent.url("/")), RequestOptions::default()));
+    let answer =
+        bed.egress.clone().send(request("GET", &half.url("/")), RequestOptions::default()).await.unwrap();
+    let waiting =
+        tokio::spawn(bed.egress.clone().send(request("GET", &silent.url("/")), RequestOptions::default()));
     silent.until("a connection", |counts| counts.open == 1).await;
     assert!(!bed.egress.is_at_rest());
 
@@ -123,15 +127,15 @@ async fn what_is_dropped_closes_its_connections_at_once() {
 #[tokio::test]
 async fn a_server_that_is_not_there_or_speaks_no_http_is_told_by_its_origin() {
     let rude = Web::raw(|mut wire| async move {
-            web::read(&mut wire, 0).await;
-            let _ = wire.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
-        })
-        .await;
+        web::read(&mut wire, 0).await;
+        let _ = wire.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+    })
+    .await;
     let short = Web::raw(|mut wire| async move {
-            web::read(&mut wire, 0).await;
-            let _ = wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
-        })
-        .await;
+        web::read(&mut wire, 0).await;
+        let _ = wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
+    })
+    .await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let ports = [nobody, rude.address.port(), short.address.port()];
     let bed = reaching_ports(ports).bed();

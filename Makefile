@@ -31,7 +31,7 @@ bench-build: target
 	cargo build -p bench-guest --target $(WASM) --profile guest
 
 guests: target ## build the examples as components
-	cargo build -p order-fulfilment -p lockfile-report -p approval --target $(WASM) --profile guest
+	cargo build -p order-fulfilment -p lockfile-report -p approval -p webhook --target $(WASM) --profile guest
 
 release: ## build target/release/stepbox
 	cargo build --release -p stepbox

@@ -2,5 +2,6 @@
 //!
 //! What uploads may be refused for is in `api::uploads`.
 
+mod egress;
 mod hostile;
 mod limits;

@@ -115,6 +115,10 @@ impl Client {
         Ok(body)
     }
 
+    pub async fn put_json(&self, path: &str, body: &Value) -> anyhow::Result<reqwest::Response> {
+        Ok(self.http.put(format!("{}{path}", self.url)).json(body).send().await?)
+    }
+
     /// Starts a new execution.
     pub async fn start(&self, id: &str, task: &str, payload: &Value) -> anyhow::Result<()> {
         let body = json!({ "executionId": id, "taskName": task, "payload": payload });

@@ -1,5 +1,6 @@
 //! Drives a real stepbox from outside: for the benchmark and for the demonstration.
 
+pub mod egress;
 pub mod floor;
 pub mod host;
 pub mod limits;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stepbox_guest::{StepError, TaskError, attempt, context, step, task, wait_event_forever};
+use stepbox_guest::{StepError, TaskError, attempt, context, http, step, task, wait_event_forever};
 
 /// What one execution does.
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -32,6 +32,15 @@ pub struct Load {
     /// Never comes to an end, in a step.
     #[serde(default)]
     endless: bool,
+    /// Requests of one step, one after the other.
+    fetch: Option<Fetch>,
+}
+
+/// So many requests to one URL.
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
+struct Fetch {
+    url: String,
+    times: u32,
 }
 
 #[step]
@@ -66,6 +75,14 @@ fn call(times: u32) -> Result<u32, StepError> {
     Ok(times)
 }
 
+#[step]
+fn fetch(fetch: Fetch) -> Result<u32, StepError> {
+    for _ in 0..fetch.times {
+        http::get(&fetch.url).send()?.success()?;
+    }
+    Ok(fetch.times)
+}
+
 #[task]
 fn bench(load: Load) -> Result<u32, TaskError> {
     if load.wait {
@@ -83,6 +100,9 @@ fn bench(load: Load) -> Result<u32, TaskError> {
     let mut sum = 0;
     if load.fail_first {
         sum += flaky(0)?;
+    }
+    if let Some(load) = load.fetch {
+        sum += fetch(load)?;
     }
     for number in 0..load.steps {
         sum += work(number, load.step_ms, load.tell)?;

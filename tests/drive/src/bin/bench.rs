@@ -12,7 +12,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use stepbox_drive::{
-    floor,
+    egress, floor,
     host::{Client, Host},
     limits,
 };
@@ -76,6 +76,10 @@ async fn main() -> anyhow::Result<()> {
     }
     if bench.wants("bulk") {
         bench.bulk().await?;
+    }
+    if bench.wants("egress") {
+        let (_host, client) = bench.host("egress").await?;
+        egress::report(&client, bench.args.rounds).await?;
     }
     if bench.wants("detail") {
         bench.detail().await?;

@@ -68,7 +68,7 @@ impl Follower {
     async fn line(&mut self) -> Option<(u64, String)> {
         loop {
             let event = self.next().await?;
-            let Some(rest) = event.strip_prefix("id: ") else { return None };
+            let rest = event.strip_prefix("id: ")?;
             let (id, data) = rest.split_once("\ndata: ").expect("id and data");
             let line: Value = serde_json::from_str(data).expect("JSON");
             assert_eq!(line["sequence"].to_string(), id);

@@ -198,7 +198,7 @@ async fn a_secret_is_a_placeholder_in_the_guest_and_a_value_at_the_server() {
 #[tokio::test]
 async fn a_handler_that_sends_a_request_is_ended_and_told_where_it_belongs() {
     let web = Web::start(|_| ok("")).await;
-    let setup = HandlerSetup { context: context(), limits: Arc::default() };
+    let setup = HandlerSetup { context: context(), limits: Arc::default(), meter: Arc::default() };
     let payload = Json::parse(json!({ "outside": { "url": web.url("/") } }).to_string()).unwrap();
     match bench().await.guest.run(setup, &payload, Box::new(NoCalls)).await {
         GuestExit::Failed(failure) => {

@@ -4,7 +4,7 @@ WASM := wasm32-wasip2
 GUESTS := target/$(WASM)/guest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-build guests target release clean
+.PHONY: help demo test lint fmt hostile fuzz bench bench-build guests target release clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -22,6 +22,15 @@ lint: target
 
 fmt: ## format the sources
 	cargo fmt --all
+
+hostile: target ## attack a release build in every way that we know of, hold the neighbours' latency to twice the quiet one, print a table
+	cargo build --release -p stepbox
+	STEPBOX_TEST_BINARY=$(CURDIR)/target/release/stepbox STEPBOX_HOSTILE_LONG=1 \
+		cargo test -p stepbox --test it hostile:: -- --test-threads=1
+
+fuzz: guests ## throw damaged uploads, requests, manifests and grants at it (ARGS="--seed 7 --seconds 3600")
+	cargo test --workspace --no-run
+	target/debug/fuzz all --seconds 600 --corpus $(GUESTS) $(ARGS)
 
 bench: bench-build ## measure: each figure beside its floor from the same run (ARGS="--only latency" for one)
 	target/release/bench --stepbox target/release/stepbox --guest $(GUESTS)/bench_guest.wasm $(ARGS)

@@ -7,7 +7,8 @@
 //! | `admin_race` | that admins who race each other break nothing |
 //! | `engine` | what happens to a run: steps, retries, deadlines, waits, replays |
 //! | `crash` | what survives `kill -9`, and how the host stops |
-//! | `sandbox` | that no guest hurts its host or its neighbours |
+//! | `sandbox` | that what a guest may take has limits, which can be set |
+//! | `hostile` | that no guest, upload or client hurts the host or its neighbours |
 //! | `examples` | that the examples do what their pages say |
 //! | `tidy` | the architecture, read from the sources |
 //!
@@ -22,5 +23,6 @@ mod api;
 mod crash;
 mod engine;
 mod examples;
+mod hostile;
 mod sandbox;
 mod tidy;

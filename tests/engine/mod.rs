@@ -5,3 +5,4 @@ mod determinism;
 mod retries;
 mod steps;
 mod waiting;
+mod wasi;

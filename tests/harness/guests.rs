@@ -78,6 +78,11 @@ pub fn raw() -> Vec<u8> {
     read(built().join("examples/raw.wasm"))
 }
 
+/// The guest that looks at all of WASI. See `tests/guests/examples/observer.rs`.
+pub fn observer() -> Vec<u8> {
+    read(built().join("examples/observer.wasm"))
+}
+
 /// `raw`, with another manifest.
 pub fn raw_with_manifest(manifest: &Value) -> Vec<u8> {
     raw_that_describes(&manifest.to_string())

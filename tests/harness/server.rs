@@ -134,7 +134,7 @@ impl Setup {
     }
 
     fn command(&self, data: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stepbox"));
+        let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(&self.arguments);
         command.args(["--log", "info", "--log-format", "json"]).stdin(Stdio::null());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -298,6 +298,11 @@ impl Server {
     pub async fn terminate(&mut self) -> ExitStatus {
         self.ask_to_stop();
         self.ended().await
+    }
+
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// From its next start on the process has this environment besides, and no other that was added.
@@ -467,6 +472,13 @@ async fn template() -> &'static Path {
             kept
         })
         .await
+}
+
+/// What is tested: the build beside this one, or the one that the environment names, so that a release
+/// build can be measured by tests that are none.
+fn binary() -> PathBuf {
+    std::env::var_os("STEPBOX_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_stepbox").into(), PathBuf::from)
 }
 
 fn new_folder() -> TempDir {

@@ -1,7 +1,6 @@
-//! No guest hurts its host or its neighbours; each limit is told in the failure.
+//! What guests may take: each limit is set, told in the failure, and holds.
 //!
-//! What uploads may be refused for is in `api::uploads`.
+//! What attacks it all is in `hostile`; what uploads may be refused for is in `api::uploads`.
 
 mod egress;
-mod hostile;
 mod limits;

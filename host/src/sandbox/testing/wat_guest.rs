@@ -4,7 +4,7 @@
 /// A module in the making. Bodies are WebAssembly text in which `$"text"` stands for a pointer
 /// and a length, and `call $step`, `call $now`, … reach the host (see [`IMPORTS`]).
 #[derive(Clone)]
-pub(in crate::sandbox) struct WatGuest {
+pub(crate) struct WatGuest {
     memory: &'static str,
     describe: String,
     run: String,
@@ -28,46 +28,46 @@ impl Default for WatGuest {
 
 impl WatGuest {
     /// The handler: leaves what `$ok` gave. Locals: `$ptr $len` (the payload), `$i`, `$n` (i64).
-    pub(in crate::sandbox) fn run(mut self, body: &str) -> Self {
+    pub(crate) fn run(mut self, body: &str) -> Self {
         self.run = body.to_owned();
         self
     }
 
     /// A step: leaves what `$step_ok` gave. Locals: `$fptr $flen $ptr $len $attempt`, `$i`.
-    pub(in crate::sandbox) fn run_step(mut self, body: &str) -> Self {
+    pub(crate) fn run_step(mut self, body: &str) -> Self {
         self.run_step = body.to_owned();
         self
     }
 
     /// Leaves what `$text` gave.
-    pub(in crate::sandbox) fn describe(mut self, body: &str) -> Self {
+    pub(crate) fn describe(mut self, body: &str) -> Self {
         self.describe = body.to_owned();
         self
     }
 
     /// `describe` returns this text.
-    pub(in crate::sandbox) fn manifest(self, text: &str) -> Self {
+    pub(crate) fn manifest(self, text: &str) -> Self {
         self.describe(&format!("$\"{}\" call $text", text.replace('"', "\\\"")))
     }
 
     /// Functions, globals, a `(start …)`.
-    pub(in crate::sandbox) fn with(mut self, more: &str) -> Self {
+    pub(crate) fn with(mut self, more: &str) -> Self {
         self.more.push_str(more);
         self
     }
 
     /// Limits of the memory, in pages.
-    pub(in crate::sandbox) fn memory(mut self, pages: &'static str) -> Self {
+    pub(crate) fn memory(mut self, pages: &'static str) -> Self {
         self.memory = pages;
         self
     }
 
-    pub(in crate::sandbox) fn build(&self) -> Vec<u8> {
+    pub(crate) fn build(&self) -> Vec<u8> {
         self.build_with("", "")
     }
 
     /// With `from` replaced by `to` wherever it stands in the component around.
-    pub(in crate::sandbox) fn build_with(&self, from: &str, to: &str) -> Vec<u8> {
+    pub(crate) fn build_with(&self, from: &str, to: &str) -> Vec<u8> {
         let mut frame = include_str!("frame.wat").to_owned();
         if !from.is_empty() {
             assert!(frame.contains(from), "the frame does not have {from}");

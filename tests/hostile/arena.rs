@@ -1,0 +1,258 @@
+//! A host under attack, its neighbours, and what is measured of them.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::attack::{Answered, Attack, Deed, Outcome};
+use crate::harness::{campaign::tell, *};
+
+/// What the host may have more of when an attack is over: pages that its pools and its allocator
+/// keep, and the caches of its database. What attacks ask for is far more.
+const MEMORY_KEPT_MAX_BYTES: u64 = 96 << 20;
+
+/// `make hostile`: more often, and latencies are held to their bound.
+fn is_long() -> bool {
+    std::env::var_os("STEPBOX_HOSTILE_LONG").is_some()
+}
+
+pub struct Arena {
+    title: &'static str,
+    server: Server,
+    rows: Vec<Row>,
+    memory_at_first: u64,
+}
+
+struct Row {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+    /// Nothing where it was not measured.
+    quiet: Option<Duration>,
+    during: Vec<Duration>,
+    memory_before: u64,
+    memory_after: u64,
+}
+
+impl Arena {
+    /// A host with limits so low that each is reached soon.
+    pub async fn open(title: &'static str) -> Arena {
+        let limits = ["handlerCpuMaxMs=300", "attemptCpuMaxMs=300", "stepsMax=300", "attemptWallMaxMs=2000"];
+        let setup = Server::with("limit", limits.join(","));
+        let server =
+            setup.with("compile-cpu-max-s", 2).with("compile-memory-max-bytes", 1_u64 << 30).start().await;
+        // What is loaded once is no leak.
+        neighbours(&server, 20).await;
+        let memory_at_first = resident_bytes(&server);
+        Arena { title, server, rows: Vec::new(), memory_at_first }
+    }
+
+    /// Lets all `attacks` come, one after the other.
+    pub async fn withstand(&mut self, attacks: Vec<Attack>) {
+        for attack in attacks {
+            let row = self.attacked(attack).await;
+            self.rows.push(row);
+        }
+    }
+
+    async fn attacked(&self, attack: Attack) -> Row {
+        let Attack { name, deed, answer, at_once } = attack;
+        let deed = self.prepared(&name, deed).await;
+        let quiet = match is_long() {
+            true => Some(median(&neighbours(&self.server, 20).await)),
+            false => None,
+        };
+        let memory_before = resident_bytes(&self.server);
+
+        let over = Arc::new(AtomicBool::new(false));
+        let during = tokio::spawn(neighbours_until(Client::clone(&self.server), over.clone()));
+        let begun = Instant::now();
+        let mut outcome;
+        let mut times = 0;
+        loop {
+            outcome = self.done(&name, &deed, &answer, at_once).await;
+            times += 1;
+            // Long enough for the neighbours to have felt it.
+            if outcome.is_err() || !is_long() || begun.elapsed() > Duration::from_secs(3) || times == 20 {
+                break;
+            }
+        }
+        let took = begun.elapsed() / times;
+        over.store(true, Relaxed);
+        let during = during.await.unwrap_or_else(|error| panic!("{name}: a neighbour was hurt: {error}"));
+
+        let ready = self.server.get("/readyz").await;
+        assert_eq!(ready.status, 200, "{name}: {ready:#?}");
+        until(&format!("{name} leaves no process behind"), async || children(&self.server), |n| *n == 0)
+            .await;
+        let kept = memory_before + MEMORY_KEPT_MAX_BYTES;
+        let what = format!("memory is back after {name} ({} MiB before)", memory_before >> 20);
+        let memory_after = until(&what, async || resident_bytes(&self.server), |now| *now <= kept).await;
+        Row { name, outcome, took, quiet, during, memory_before, memory_after }
+    }
+
+    /// Uploads what the attack needs, and is no part of it.
+    async fn prepared(&self, name: &str, deed: Deed) -> Deed {
+        if let Deed::Run { component, .. } = &deed {
+            let answer = self.server.upload(&task_of(name), component.clone()).await;
+            assert_eq!(answer.status, 201, "{name}: {answer:#?}");
+        }
+        deed
+    }
+
+    /// Does it so many times at once, and holds each answer to what it must be.
+    async fn done(&self, name: &str, deed: &Deed, answer: &Answered, at_once: usize) -> Outcome {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..at_once {
+            let (client, deed, answer) = (Client::clone(&self.server), deed.clone(), answer.clone());
+            let name = name.to_owned();
+            let id = format!("attack-{}", NUMBER.fetch_add(1, Relaxed));
+            all.spawn(async move { do_once(&client, &name, &id, deed, &answer).await });
+        }
+        let mut outcome = Ok(String::new());
+        while let Some(done) = all.join_next().await {
+            outcome = outcome.and(done.unwrap_or_else(|error| panic!("{name}: {error}")));
+        }
+        match at_once {
+            1 => outcome,
+            many => outcome.map(|outcome| format!("{many} × {outcome}")),
+        }
+    }
+
+    /// Prints the table. In the long form, fails where a latency was more than twice the quiet one.
+    pub async fn close(self) {
+        let wrong: Vec<String> = (self.rows.iter())
+            .filter_map(|row| Some(format!("{}: {}", row.name, row.outcome.as_ref().err()?)))
+            .collect();
+        let mut text = format!(
+            "\nattacks: {}\n{:<44} {:<26} {:>9} {:>8} {:>8} {:>8} {:>5} {:>9} {:>9}\n",
+            self.title,
+            "attack",
+            "answer",
+            "took ms",
+            "quiet ms",
+            "p50 ms",
+            "max ms",
+            "n",
+            "MiB before",
+            "after"
+        );
+        let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1_000.0);
+        let mut slow = Vec::new();
+        for row in &self.rows {
+            let p50 = median(&row.during);
+            let is_slow = row.quiet.is_some_and(|quiet| p50 > 2 * quiet);
+            if is_slow {
+                slow.push(row.name.as_str());
+            }
+            text += &format!(
+                "{:<44} {:<26} {:>9} {:>8} {:>7}{} {:>8} {:>5} {:>9} {:>9}\n",
+                row.name,
+                row.outcome.as_deref().unwrap_or("WRONG"),
+                ms(row.took),
+                row.quiet.map_or("-".to_owned(), ms),
+                ms(p50),
+                if is_slow { '!' } else { ' ' },
+                ms(row.during.iter().max().copied().unwrap_or_default()),
+                row.during.len(),
+                row.memory_before >> 20,
+                row.memory_after >> 20,
+            );
+        }
+        let memory = resident_bytes(&self.server);
+        text += &format!(
+            "{} attacks; memory {} MiB at first, {} MiB at last; every neighbour's run completed\n",
+            self.rows.len(),
+            self.memory_at_first >> 20,
+            memory >> 20
+        );
+        tell(&text);
+        assert!(wrong.is_empty(), "not what must have come of it:\n{}", wrong.join("\n"));
+        assert!(slow.is_empty(), "neighbours waited more than twice as long as when all is quiet: {slow:?}");
+    }
+}
+
+async fn do_once(client: &Client, name: &str, id: &str, deed: Deed, answer: &Answered) -> Outcome {
+    let started = match deed {
+        Deed::Upload(component) => {
+            return answer.check_response(&client.upload("attack", component).await);
+        }
+        Deed::Request { method, path, kind, body } => {
+            let request =
+                client.request(method, &path.replace("{id}", id)).header("content-type", kind).body(body);
+            return answer.check_response(&client.send(request).await);
+        }
+        Deed::Run { payload, .. } => client.start(id, &task_of(name), &payload).await,
+        Deed::Script(lines) => client.start(id, "scenario", &script(lines)).await,
+        Deed::Raw(payload) => client.start(id, "raw", &payload).await,
+    };
+    if let Answered::Refused(..) = answer {
+        return answer.check_response(&started);
+    }
+    match started.status {
+        201 => answer.check_end(&client.over(id).await),
+        status => Err(format!("not started: {status} {}", started.text)),
+    }
+}
+
+/// A task of its own for each guest: letters, digits, dashes.
+fn task_of(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// `count` runs of a task that has nothing to do with it all, one after the other: how long each
+/// took from its start to its result, as its client sees it.
+async fn neighbours(client: &Client, count: usize) -> Vec<Duration> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(neighbour(client).await);
+    }
+    all
+}
+
+/// The same until it is over; at least one.
+async fn neighbours_until(client: Client, over: Arc<AtomicBool>) -> Vec<Duration> {
+    let mut all = vec![neighbour(&client).await];
+    while !over.load(Relaxed) {
+        all.push(neighbour(&client).await);
+    }
+    all
+}
+
+async fn neighbour(client: &Client) -> Duration {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let id = format!("neighbour-{}", NUMBER.fetch_add(1, Relaxed));
+    let begun = Instant::now();
+    client.run_script(&id, &script([step("charge")])).await;
+    assert_eq!(client.result(&id).await, json!([{ "attempt": 1 }]));
+    begun.elapsed()
+}
+
+fn median(all: &[Duration]) -> Duration {
+    let mut all = all.to_vec();
+    all.sort();
+    all.get(all.len() / 2).copied().unwrap_or_default()
+}
+
+/// What the server's process has in memory.
+fn resident_bytes(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.process_id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+/// How many processes the server has started that are not gone.
+fn children(server: &Server) -> usize {
+    let id = server.process_id();
+    let threads = fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}

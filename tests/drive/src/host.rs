@@ -138,6 +138,11 @@ impl Host {
     }
 }
 
+/// Where a host has its database, given its folder.
+pub fn database(data: &Path) -> PathBuf {
+    data.join("stepbox.db")
+}
+
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -200,6 +205,14 @@ impl Client {
             self.http.post(format!("{}/api/v1/events/{id}/{name}", self.url)).json(payload).send().await?;
         if answer.status() != 202 {
             bail!("event for {id}: {}", answer.text().await?);
+        }
+        Ok(())
+    }
+
+    pub async fn cancel(&self, id: &str) -> anyhow::Result<()> {
+        let answer = self.http.post(format!("{}/api/v1/executions/{id}/cancel", self.url)).send().await?;
+        if answer.status() != 204 {
+            bail!("cancel of {id}: {}", answer.text().await?);
         }
         Ok(())
     }

@@ -8,12 +8,16 @@ mod concurrent;
 mod detail;
 mod events;
 mod latency;
+mod lists;
 mod load;
+mod modules;
 mod recovery;
+mod replay;
 mod report;
 mod sequential;
 mod stats;
 mod suspended;
+mod timers;
 
 use std::{future::Future, path::PathBuf, pin::Pin};
 
@@ -57,21 +61,51 @@ pub const FIGURES: &[Figure] = &[
     },
     Figure {
         name: "suspended",
-        how: "memory of runs that wait for an event",
-        floor: "the same host, idle, after 1,000 runs at once",
+        how: "100,000 runs that wait, half of them for an event, half for tomorrow",
+        floor: "the same host, idle, after it had 1,000 runs at once; runs that wait for nothing",
         measure: |bench| Box::pin(suspended::measure(bench)),
     },
     Figure {
+        name: "timers",
+        how: "100,000 runs asleep until moments within the same second; requests meanwhile",
+        floor: "the moments that they asked for",
+        measure: |bench| Box::pin(timers::measure(bench)),
+    },
+    Figure {
         name: "event",
-        how: "an event is sent, the handler that waits for it goes on",
+        how: "from the sending of an event until the handler that waits for it has printed a line",
         floor: "SQLite alone: a commit of one row",
         measure: |bench| Box::pin(events::measure(bench)),
     },
     Figure {
         name: "recovery",
-        how: "kill -9 with runs in flight, and start again",
+        how: "kill -9 with 10,000 runs in flight, from the next start of the process",
         floor: "the steps themselves",
         measure: |bench| Box::pin(recovery::measure(bench)),
+    },
+    Figure {
+        name: "replay",
+        how: "10,000 steps with 100 suspensions in one run, from its start to its result",
+        floor: "1,000 steps with 10; 10,000 with none",
+        measure: |bench| Box::pin(replay::measure(bench)),
+    },
+    Figure {
+        name: "lists",
+        how: "the newest 20 of 1,000,000 executions, filtered and searched, with the number of all matches",
+        floor: "the same while 200 clients start and await executions",
+        measure: |bench| Box::pin(lists::measure(bench)),
+    },
+    Figure {
+        name: "upload",
+        how: "a component that the host has not seen, from its upload to the result of its first run",
+        floor: "the time that compiling took",
+        measure: |bench| Box::pin(modules::upload(bench)),
+    },
+    Figure {
+        name: "restart",
+        how: "with 50 modules, from the start of the process until /readyz says yes",
+        floor: "until each of them has run",
+        measure: |bench| Box::pin(modules::restart(bench)),
     },
     Figure {
         name: "bulk",

@@ -15,7 +15,7 @@ mod recovery;
 mod replay;
 mod report;
 mod sequential;
-mod stats;
+pub(crate) mod stats;
 mod suspended;
 mod timers;
 

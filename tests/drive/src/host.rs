@@ -1,6 +1,7 @@
 //! A stepbox process under test, and a client of it.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -61,11 +62,16 @@ impl Host {
         let kept = log.clone();
         tokio::spawn(async move {
             let mut stderr = BufReader::new(stderr).lines();
+            let mut warned = HashSet::new();
             while let Ok(Some(line)) = stderr.next_line().await {
                 let now = Instant::now();
                 match serde_json::from_str::<Value>(&line) {
+                    // Each kind once: what is slow under load says so a thousand times.
                     Ok(line) if line["level"] == "ERROR" || line["level"] == "WARN" => {
-                        eprintln!("host: {line}")
+                        let message = line["fields"]["message"].as_str().unwrap_or_default();
+                        if warned.insert(message.to_owned()) {
+                            eprintln!("host: {line}");
+                        }
                     }
                     Ok(line) => {
                         kept.lines().push((now, line));

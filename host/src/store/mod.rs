@@ -16,6 +16,7 @@ mod group_commit;
 mod lists;
 mod lock;
 mod queries;
+mod reading;
 mod schema;
 mod trail;
 

@@ -10,13 +10,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use super::{Bench, Row, stats::median};
 use crate::host::Client;
 
 /// Of one step; as many as an attempt may send where nothing else is set.
 const REQUESTS: u32 = 1_000;
 
-/// Prints the medians of `rounds` rounds.
-pub async fn report(client: &Client, rounds: usize) -> anyhow::Result<()> {
+pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let (_host, client) = bench.host("egress").await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     tokio::spawn(serve(listener));
@@ -26,7 +27,7 @@ pub async fn report(client: &Client, rounds: usize) -> anyhow::Result<()> {
     let url = format!("http://127.0.0.1:{port}/");
     let direct = reqwest::Client::builder().tcp_nodelay(true).no_proxy().build()?;
     let (mut through, mut beside) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
+    for round in 0..=bench.rounds {
         let begin = Instant::now();
         for _ in 0..REQUESTS {
             direct.get(&url).send().await?.bytes().await?;
@@ -46,18 +47,9 @@ pub async fn report(client: &Client, rounds: usize) -> anyhow::Result<()> {
         }
     }
     let (through, beside) = (median(&mut through), median(&mut beside));
-    println!(
-        "{:<52} {:>14}   {}",
-        "egress: 1,000 requests of one step",
-        format!("{through:.0} requests/s"),
-        format_args!("{:.2} of {beside:.0} requests/s of a direct client", through / beside)
-    );
-    Ok(())
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    let row = Row::new("1,000 requests of one step", through, "requests/s")
+        .beside(format!("{:.2} of {beside:.0} requests/s of a direct client", through / beside));
+    Ok(vec![row])
 }
 
 async fn serve(listener: TcpListener) {

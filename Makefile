@@ -4,7 +4,7 @@ WASM := wasm32-wasip2
 GUESTS := target/$(WASM)/guest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt hostile fuzz bench bench-build guests target release clean
+.PHONY: help demo test lint fmt hostile fuzz bench bench-peers bench-build guests target release clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,12 +35,15 @@ fuzz: guests ## throw damaged uploads, requests, manifests and grants at it (ARG
 bench: bench-build ## measure: each figure beside its floor from the same run (ARGS="--only latency" for one)
 	target/release/bench --stepbox target/release/stepbox --guest $(GUESTS)/bench_guest.wasm $(ARGS)
 
+bench-peers: bench-build ## the same load on Zart and Restate, in turns: needs cargo, npm and PostgreSQL's programs
+	target/release/peers --stepbox target/release/stepbox --guest $(GUESTS)/bench_guest.wasm $(ARGS)
+
 bench-build: target
 	cargo build --release -p stepbox -p stepbox-drive
 	cargo build -p bench-guest --target $(WASM) --profile guest
 
 guests: target ## build the examples as components
-	cargo build -p order-fulfilment -p lockfile-report -p approval --target $(WASM) --profile guest
+	cargo build -p order-fulfilment -p lockfile-report -p approval -p webhook --target $(WASM) --profile guest
 
 release: ## build target/release/stepbox
 	cargo build --release -p stepbox

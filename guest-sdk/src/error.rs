@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::time::millis;
-use crate::{Failure, FailureKind};
+use crate::{Failure, FailureKind, http};
 
 /// How an attempt of a step went wrong, and whether another may go better.
 ///
 /// Retryable unless said otherwise. `?` makes one of any `std::error::Error`, of a `&str` and of
-/// a `String`.
+/// a `String`; of an [`http::Error`] one that is retryable where another attempt may go better.
 ///
 /// ```
 /// # use stepbox_guest::{StepError, seconds};
@@ -91,7 +91,10 @@ impl fmt::Display for StepError {
 // For this `StepError` must not be a `std::error::Error` itself; the same holds for `TaskError`.
 impl<E: Into<Box<dyn Error>>> From<E> for StepError {
     fn from(error: E) -> StepError {
-        StepError::new(with_causes(&*error.into()))
+        match error.into().downcast::<http::Error>() {
+            Ok(error) => error.into_step_error(),
+            Err(error) => StepError::new(with_causes(&*error)),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod data;
 mod error;
 mod failure;
 mod fan_out;
+pub mod http;
 mod options;
 mod outcome;
 mod step;

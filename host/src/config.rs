@@ -81,6 +81,11 @@ pub struct Config {
         value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
     pub logs_max_bytes: u64,
 
+    /// Certificates (PEM) of authorities that requests of tasks are to believe, beside the public
+    /// ones: those of a company's own servers, or of its proxy
+    #[arg(long, env = "STEPBOX_EGRESS_CA_FILE", value_name = "FILE")]
+    pub egress_ca_file: Option<PathBuf>,
+
     /// How long a stop lets steps and requests under way finish, in milliseconds. Less than what
     /// service managers allow before they kill (systemd 90 s, Kubernetes 30 s, Docker 10 s)
     #[arg(long, env = "STEPBOX_STOP_PATIENCE_MS", value_name = "MS", default_value_t = 8_000)]
@@ -261,6 +266,7 @@ impl Config {
         sandbox.limits = self.limits();
         sandbox.ceilings = self.ceilings();
         sandbox.without_limits_for_bench = self.without_limits_for_bench;
+        sandbox.egress.ca_file = self.egress_ca_file.clone();
         let pool = &mut sandbox.pool;
         // Uploads take a place for a moment too, to describe themselves.
         pool.handlers_max = pool.handlers_max.max(self.live_max.saturating_add(16));

@@ -7,14 +7,14 @@ use reqwest::Response;
 use crate::harness::{server::Setup, *};
 
 impl Server {
-    async fn logs(&self, id: &str, query: &str) -> Vec<Value> {
+    async fn lines_of(&self, id: &str, query: &str) -> Vec<Value> {
         let lines = self.get(&admin_path(id, &format!("logs{query}"))).await.expect(200);
         lines.as_array().expect("an array").clone()
     }
 
     /// `charge/2 warn stderr: oh`; without the effect lines of the guest.
     async fn printed(&self, id: &str, query: &str) -> Vec<String> {
-        let lines = self.logs(id, query).await;
+        let lines = self.lines_of(id, query).await;
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let shown = lines.iter().filter(|line| !word(&line["message"]).starts_with("effect ")).map(|line| {
             let place = match line["step"].as_str() {
@@ -68,7 +68,7 @@ impl Follower {
     async fn line(&mut self) -> Option<(u64, String)> {
         loop {
             let event = self.next().await?;
-            let Some(rest) = event.strip_prefix("id: ") else { return None };
+            let rest = event.strip_prefix("id: ")?;
             let (id, data) = rest.split_once("\ndata: ").expect("id and data");
             let line: Value = serde_json::from_str(data).expect("JSON");
             assert_eq!(line["sequence"].to_string(), id);
@@ -128,7 +128,7 @@ async fn levels_targets_steps_and_attempts_are_there() {
     assert_eq!(server.printed("o-1", "?level=error").await.len(), 2);
     assert_eq!(server.printed("o-1", "?search=OUT%20AGAIN&order=desc&limit=1").await, [expected[13].clone()]);
 
-    let lines = server.logs("o-1", "").await;
+    let lines = server.lines_of("o-1", "").await;
     let times: Vec<_> = lines.iter().map(|line| time(&line["time"])).collect();
     assert!(times.is_sorted(), "{times:?}");
     assert!(lines.iter().all(|line| line["runId"] == "o-1:run:0"));
@@ -348,7 +348,7 @@ async fn a_new_run_has_lines_of_its_own() {
     server.over("o-1").await;
     assert_eq!(server.printed("o-1", "").await.len(), 2);
     for run in ["o-1:run:0", "o-1:run:1"] {
-        let lines = server.logs("o-1", &format!("?runId={run}&search=hello")).await;
+        let lines = server.lines_of("o-1", &format!("?runId={run}&search=hello")).await;
         assert_eq!((lines.len(), &lines[0]["runId"]), (1, &json!(run)));
     }
 }

@@ -50,7 +50,7 @@ async fn a_component_that_wants_what_the_host_does_not_give_is_told_what() {
             r#"(import "acme:billing/charge@1.2.3" (instance (export "charge" (func))))"#,
             "acme:billing/charge",
         ),
-        (r#"(import "wasi:http/outgoing-handler@0.2.0" (instance))"#, "wasi:http/outgoing-handler"),
+        (r#"(import "wasi:http/handler@0.3.0" (instance))"#, "wasi:http/handler@0.3.0"),
         (r#"(import "wasi:cli/environment@0.3.0" (instance))"#, "wasi:cli/environment@0.3.0"),
         (r#"(import "stepbox:task/durable@9.0.0" (instance))"#, "stepbox:task/durable@9.0.0"),
         (r#"(import "env" (func))"#, "env"),

@@ -14,7 +14,7 @@ fn target_dir() -> PathBuf {
 }
 
 const PROFILE: &str = "test-guest";
-const EXAMPLES: [&str; 3] = ["order-fulfilment", "lockfile-report", "approval"];
+const EXAMPLES: [&str; 4] = ["order-fulfilment", "lockfile-report", "approval", "webhook"];
 
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -66,6 +66,11 @@ pub fn scenario_marked(mark: &str) -> Vec<u8> {
 /// `tests/guests/examples/wanting.rs`.
 pub fn wanting_marked(mark: &str) -> Vec<u8> {
     marked(read(built().join("examples/wanting.wasm")), mark)
+}
+
+/// The guest that sends requests. See `tests/guests/examples/egress.rs`.
+pub fn egress() -> Vec<u8> {
+    read(built().join("examples/egress.wasm"))
 }
 
 /// The guest below the SDK. See `tests/guests/examples/raw.rs`.

@@ -9,6 +9,7 @@ pub mod guests;
 pub mod script;
 pub mod server;
 pub mod until;
+pub mod web;
 
 pub use admin::{
     ADMIN_PREFIXES, admin_path, attempts_in, bulk_id, find_step, in_ms, is_step, now, rule_id, step_in,

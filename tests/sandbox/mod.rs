@@ -2,4 +2,5 @@
 //!
 //! What attacks it all is in `hostile`; what uploads may be refused for is in `api::uploads`.
 
+mod egress;
 mod limits;

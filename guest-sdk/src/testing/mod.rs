@@ -53,6 +53,8 @@ use stepbox_domain::run::{Policy, RunFacts};
 use stepbox_domain::{ExecutionId, Json, Manifest, RunId, TaskName, Timestamp};
 
 use crate::data::Arguments;
+use crate::http;
+use crate::http::native::Server;
 use crate::step::{Step, written};
 use crate::time::{millis, since_1970_ms};
 use crate::{StepError, Task};
@@ -77,6 +79,8 @@ pub(crate) struct Setup {
     /// With the time after the start at which each comes.
     events: Vec<(Duration, String, Json)>,
     stubs: BTreeMap<&'static str, Stub>,
+    /// Answers HTTP requests.
+    server: Option<Server>,
     crashes: Crashes,
 }
 
@@ -111,6 +115,7 @@ impl TestRun {
             payload: "null".to_owned(),
             events: Vec::new(),
             stubs: BTreeMap::new(),
+            server: None,
             crashes: Crashes::default(),
         };
         TestRun { setup, task: PhantomData }
@@ -160,6 +165,42 @@ impl<T: Task> TestRun<T> {
         self
     }
 
+    /// Answers all HTTP requests of the steps, in the place of the servers. Secrets are placeholders
+    /// in what it is shown.
+    ///
+    /// ```
+    /// use stepbox_guest::testing::TestRun;
+    /// use stepbox_guest::{StepError, TaskError, http, step, task};
+    ///
+    /// #[step]
+    /// fn price(sku: String) -> Result<u64, StepError> {
+    ///     Ok(http::get(format!("https://prices.example/{sku}")).send()?.success()?.json()?)
+    /// }
+    ///
+    /// #[task]
+    /// fn order(sku: String) -> Result<u64, TaskError> {
+    ///     Ok(price(sku)?)
+    /// }
+    ///
+    /// # fn main() {
+    /// let run = TestRun::of::<order>()
+    ///     .payload("tea")
+    ///     .http(|request| match request.url() {
+    ///         "https://prices.example/tea" => Ok(http::Response::new(200).with_json(&450)),
+    ///         _ => Ok(http::Response::new(404)),
+    ///     })
+    ///     .run();
+    /// assert_eq!(run.result(), Ok(&450));
+    /// # }
+    /// ```
+    pub fn http(
+        mut self,
+        server: impl Fn(&http::Request) -> Result<http::Response, http::Error> + 'static,
+    ) -> Self {
+        self.setup.server = Some(Rc::new(server));
+        self
+    }
+
     /// The host dies after each record that it wrote, and the handler is called again from the
     /// top: as many times as there are records.
     pub fn crash_after_each_record(mut self) -> Self {
@@ -189,6 +230,15 @@ pub fn take(duration: Duration) {
         Some(session) => session.take_time(millis(duration)),
         None => panic!("virtual time passes only within a `TestRun`"),
     }
+}
+
+/// Calls `body` with `server` in the place of all servers, for testing the body of a step on its
+/// own. See [`TestRun::http`].
+pub fn with_http<R>(
+    server: impl Fn(&http::Request) -> Result<http::Response, http::Error> + 'static,
+    body: impl FnOnce() -> R,
+) -> R {
+    crate::http::native::with_server(Rc::new(server), body)
 }
 
 /// Calls `body` as attempt number `attempt` of a step, for testing a body on its own.

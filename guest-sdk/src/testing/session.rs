@@ -21,6 +21,7 @@ use stepbox_domain::{EventName, Failure, FailureKind, Json, Run, StepName, Times
 
 use super::{Setup, Stub};
 use crate::context::{TaskContext, in_attempt};
+use crate::http::native::Server;
 use crate::step::StepDef;
 use crate::time::{at_ms, millis};
 use crate::{StepError, Task, task};
@@ -230,6 +231,15 @@ impl Session {
         let mut state = self.0.borrow_mut();
         state.clock = state.clock.plus_ms(ms);
         state.deliver_events();
+    }
+
+    /// Who answers HTTP requests in this run.
+    ///
+    /// Panics outside of a step, where a host ends the run.
+    pub(crate) fn server(&self) -> Option<Server> {
+        let state = self.0.borrow();
+        assert!(state.in_step, "an HTTP request was to be sent outside of a step; send it inside of one");
+        state.setup.server.clone()
     }
 
     fn place(&self, name: &str) -> Result<Place, crate::Failure> {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use stepbox_domain::Limits;
 
+use super::EgressConfig;
+
 /// How the sandbox is set up. Make one with [`SandboxConfig::new`] and change what must differ.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
@@ -20,6 +22,7 @@ pub struct SandboxConfig {
     pub ceilings: Limits,
     /// Nothing is counted and nothing is bounded, to measure what that costs.
     pub without_limits_for_bench: bool,
+    pub egress: EgressConfig,
 }
 
 /// Where uploads are compiled.
@@ -150,6 +153,7 @@ impl SandboxConfig {
             limits: Limits::default(),
             ceilings: Limits::ceilings(),
             without_limits_for_bench: false,
+            egress: EgressConfig::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use stepbox_domain::{Failure, FailureKind, Limit, step::AttemptFailure};
 use wasmtime::{OutOfMemory, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::FieldMapError;
 
 use super::{
     bounds::Bounds,
@@ -106,6 +107,10 @@ pub(super) fn ending(Fault { error, called }: &Fault, doing: Doing<'_>, state: &
     }
     if let Some(limit) = limit_of_wasmtime(error, &state.bounds) {
         return over_limit(format!("{doing} was stopped: {limit}"), error);
+    }
+    if let Some(FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields) = error.downcast_ref() {
+        let what = "it put more into the headers of a request than the 64 KiB that they may have";
+        return over_limit(format!("{doing} was stopped: {what}"), error);
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         return trapped(format!("{doing} {}", describe(*trap, output)), error);

@@ -126,8 +126,8 @@ pub(super) fn link(runtime: &std::sync::Arc<Runtime>, component: &Component) -> 
 
 /// The packages of WASI 0.2 that guests are linked with. Sockets and files are there because
 /// toolchains import them whether or not a guest uses them; every use of them is denied.
-const WASI_OFFERED: [&str; 6] =
-    ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
+const WASI_OFFERED: [&str; 7] =
+    ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
 
 /// Whether the host offers the interface `name`; if not, why.
 fn offered(name: &str) -> Result<(), String> {
@@ -137,7 +137,6 @@ fn offered(name: &str) -> Result<(), String> {
     match package {
         "stepbox:task" if version.starts_with(&ours) => Ok(()),
         "stepbox:task" => Err(format!("this host speaks version {CONTRACT} of the guest contract")),
-        "wasi:http" => Err("this host does not offer outgoing HTTP yet".to_owned()),
         _ if package.starts_with("wasi:") && !version.is_empty() && !version.starts_with("0.2.") => {
             Err("this host offers WASI 0.2".to_owned())
         }

@@ -9,6 +9,7 @@ use wasmtime::Store;
 use super::{
     Guest, GuestExit, HandlerSetup, HostCalls, StepExit, StepRunner, StepSetup,
     bindings::{Task, TaskPre},
+    egress::{Egress, Hooks},
     ending::{Doing, Ending, Fault, attempt_failure, ending},
     places::{IdleInstance, Place},
     runtime::Runtime,
@@ -140,7 +141,8 @@ impl Steps {
         let place = self.runtime.steps.take().await;
         let StepSetup { context, limits, grants, meter } = &self.setup;
         let bounds = self.runtime.bounds(limits.clone());
-        let state = State::step(context, grants, bounds, meter.clone(), &self.runtime.steps.memory);
+        let mut state = State::step(context, grants, bounds, meter.clone(), &self.runtime.steps.memory);
+        state.http_hooks = Hooks::outgoing(Egress::new(&self.runtime.outside, &self.setup));
         let mut store = self.runtime.store(state);
         let cpu = store.data().cpu.clone();
         let made = cpu.counted(self.module.instantiate_async(&mut store)).await;
@@ -160,7 +162,10 @@ impl Steps {
             Ok(outcome) => {
                 let bounds = instance.store.data().bounds.clone();
                 instance.store.data().output.end();
-                self.runtime.steps.rest(&self.idle, instance);
+                // A request that goes on without its attempt is ended with its instance.
+                if instance.store.data().http_hooks.is_at_rest() {
+                    self.runtime.steps.rest(&self.idle, instance);
+                }
                 match outcome {
                     Ok(output) => {
                         let what = format_args!("the result of {}", Doing::Step(function));
@@ -194,9 +199,10 @@ impl Steps {
 impl StepInstance {
     /// Another attempt in an instance that has run some already.
     async fn call(&mut self, function: &str, input: &Json, attempt: u32) -> Returned {
-        let state = self.store.data();
+        let state = self.store.data_mut();
         state.cpu.reset();
         state.memory.note();
+        state.http_hooks.begin_attempt();
         self.call_on(function, input, attempt).await
     }
 

@@ -23,8 +23,19 @@ pub struct Meter {
 
 #[derive(Debug, Default)]
 struct Requests {
+    /// Of which attempt they are.
+    attempt: u64,
     listed: Vec<Request>,
     unlisted: u32,
+}
+
+/// Where a request is listed: what is still heard of it when the next attempt has begun is of no
+/// interest any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestPlace {
+    attempt: u64,
+    /// None when the list was full.
+    at: Option<usize>,
 }
 
 impl Default for Meter {
@@ -50,7 +61,8 @@ impl Meter {
         {
             count.store(0, Relaxed);
         }
-        *lock(&self.requests) = Requests::default();
+        let mut requests = lock(&self.requests);
+        *requests = Requests { attempt: requests.attempt + 1, ..Requests::default() };
     }
 
     /// What the attempt has taken up to now.
@@ -97,21 +109,27 @@ impl Meter {
         self.bytes_out.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Lists a request that has begun. Where to note how it went on; none when the list is full.
-    pub(super) fn request(&self, request: Request) -> Option<usize> {
+    /// Lists a request that has begun, and says where to note how it went on.
+    pub(super) fn request(&self, request: Request) -> RequestPlace {
         let mut requests = lock(&self.requests);
-        if requests.listed.len() == REQUESTS_LISTED_MAX {
+        let full = requests.listed.len() == REQUESTS_LISTED_MAX;
+        if full {
             requests.unlisted = requests.unlisted.saturating_add(1);
-            return None;
+        } else {
+            requests.listed.push(request);
         }
-        requests.listed.push(request);
-        Some(requests.listed.len() - 1)
+        RequestPlace {
+            attempt: requests.attempt,
+            at: if full { None } else { requests.listed.len().checked_sub(1) },
+        }
     }
 
-    /// Notes how a listed request went on.
-    pub(super) fn request_went_on(&self, place: Option<usize>, change: impl FnOnce(&mut Request)) {
+    /// Notes how a request went on.
+    pub(super) fn request_went_on(&self, place: RequestPlace, change: impl FnOnce(&mut Request)) {
         let mut requests = lock(&self.requests);
-        if let Some(request) = place.and_then(|place| requests.listed.get_mut(place)) {
+        if requests.attempt == place.attempt
+            && let Some(request) = place.at.and_then(|at| requests.listed.get_mut(at))
+        {
             change(request);
         }
     }

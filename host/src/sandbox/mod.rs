@@ -15,6 +15,7 @@ mod cache;
 mod call_rate;
 mod compile;
 mod config;
+mod egress;
 mod ending;
 mod host_calls;
 mod inspect;
@@ -48,6 +49,7 @@ use zeroize::Zeroizing;
 
 pub use compile::{COMPILE_COMMAND, compile_main};
 pub use config::{CompileLimits, Compiler, GuestLimits, PoolSizes, SandboxConfig};
+pub use egress::{EgressConfig, Resolver, SystemResolver};
 pub use inspect::{Inspected, InterfaceItem, NotAComponent, Rejected};
 pub use meter::Meter;
 pub use modules::{LoadError, Sandbox};

@@ -13,6 +13,7 @@ use wasmtime::{
 use super::{
     GuestLimits, PoolSizes, SandboxConfig, Secrets, bindings,
     bounds::Bounds,
+    egress::{self, Outside},
     limits::MemoryBudget,
     places::{HandlerPlaces, StepPlaces},
     state::State,
@@ -38,7 +39,7 @@ pub(super) struct Runtime {
     pub default_limits: Arc<Limits>,
     turns: Arc<Turns>,
     without_limits: bool,
-    pub secrets: Arc<dyn Secrets>,
+    pub outside: Arc<Outside>,
     /// For handler instances and `describe`.
     pub handler_linker: Linker<State>,
     pub step_linker: Linker<State>,
@@ -59,16 +60,20 @@ impl Runtime {
         start_ticker(&engine);
         warn_of_too_few_mappings(config);
 
-        let step_linker = linker(&engine)?;
+        let mut step_linker = linker(&engine)?;
+        egress::offer(&mut step_linker)?;
         let mut handler_linker = linker(&engine)?;
         virtual_wasi::shadow_clock(&mut handler_linker)?;
+        egress::offer_and_refuse(&mut handler_linker)?;
+        let outside = Outside::new(&config.egress, secrets)
+            .map_err(|error| wasmtime::Error::msg(format!("{error:#}")))?;
 
         let sizes: &PoolSizes = &config.pool;
         let describe_bytes = size(&config.limits, Limit::MemoryMaxBytes);
         let describes_memory = describe_bytes.saturating_mul(DESCRIBES_MAX as usize);
         Ok(Arc::new(Runtime {
             engine,
-            secrets,
+            outside,
             limits: Arc::new(config.guest.clone()),
             default_limits: Arc::new(config.limits.clone()),
             turns: Turns::new(),
@@ -200,7 +205,7 @@ fn warn_of_too_few_mappings(config: &SandboxConfig) {
 const MAPPINGS_FOR_A_PLACE: u64 = 8;
 const MAPPINGS_OF_THE_HOST: u64 = 4_000;
 
-/// All of WASI 0.2 but HTTP, and the durable calls.
+/// All of WASI 0.2 but HTTP, which differs, and the durable calls.
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use stepbox_domain::{Limit, RunId, TaskName, Timestamp, capability::Grants};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::{
     GuestContext, HostCalls, LogLine, LogSink, Meter,
     bindings::stepbox::task::types::TaskContext,
     bounds::Bounds,
     call_rate::CallRate,
+    egress::{self, Hooks},
     limits::{CpuMeter, LimitHit, MemoryBudget, MemoryLimiter},
     output::Output,
     virtual_wasi::{self, VirtualTime},
@@ -19,6 +21,9 @@ use super::{
 /// The data of a wasmtime store. One for each instance, dropped with it.
 pub(super) struct State {
     pub wasi: WasiCtx,
+    pub http: WasiHttpCtx,
+    /// Nothing goes out unless somebody puts another here.
+    pub http_hooks: Hooks,
     pub table: ResourceTable,
     pub memory: MemoryLimiter,
     pub cpu: Arc<CpuMeter>,
@@ -70,7 +75,7 @@ impl State {
         let output = Output::new(context.run_id.clone(), context.logs.clone(), &bounds);
         let cpu = CpuMeter::new(bounds.get(Limit::AttemptCpuMaxMs), None, meter.clone());
         State {
-            wasi: virtual_wasi::for_steps(&output, &bounds.host, &grants.env),
+            wasi: virtual_wasi::for_steps(&output, &bounds.host, &egress::environment_of_steps(grants)),
             role: Role::Step { context: task_context(context) },
             ..State::bare(output, cpu, bounds, meter, budget)
         }
@@ -100,6 +105,8 @@ impl State {
     ) -> Self {
         State {
             wasi: WasiCtx::builder().build(),
+            http: egress::context(),
+            http_hooks: Hooks::nothing(),
             table: ResourceTable::new(),
             memory: MemoryLimiter::new(&bounds, budget.clone(), meter.clone()),
             cpu,

@@ -6,8 +6,9 @@
 //! | randomness | a generator seeded by the run id | real |
 //! | waiting for time to pass | refused | real |
 //! | stdout, stderr | lines for the log | lines for the log |
-//! | environment | empty | what is granted |
+//! | environment | empty | what is granted; of secrets, placeholders |
 //! | arguments, stdin | empty | empty |
+//! | HTTP requests | can be written, not sent | as granted |
 //! | files | no folder is open | no folder is open |
 //! | sockets, name lookup | every use is denied | every use is denied |
 //!

@@ -17,6 +17,7 @@ mod group_commit;
 mod lists;
 mod lock;
 mod queries;
+mod reading;
 mod schema;
 mod trail;
 

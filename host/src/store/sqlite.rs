@@ -28,7 +28,7 @@ use super::lock::DirectoryLock;
 use super::queries::{
     audit, bulks,
     cancels::NewCancel,
-    claims::{self, Hold},
+    claims::Hold,
     commits::Encoded,
     events,
     executions::Known,
@@ -36,6 +36,7 @@ use super::queries::{
     pauses::{self, Deletion},
     repairs, runs, secrets, settings, troubles, views,
 };
+use super::reading::{self, Wanted};
 use super::{checkpoint, schema, *};
 
 /// Where the store is, and how wide.
@@ -73,6 +74,7 @@ pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, OpenError> {
 pub(super) struct Sqlite {
     writer: mpsc::UnboundedSender<Message>,
     readers: SqlitePool,
+    claimed: mpsc::UnboundedSender<Wanted>,
     checkpoints: AbortHandle,
 }
 
@@ -106,7 +108,9 @@ impl Sqlite {
         let (writer, queue) = mpsc::unbounded_channel();
         let checkpoints = tokio::spawn(checkpoint::run(write.clone(), writer.downgrade())).abort_handle();
         tokio::spawn(Writer::new(write, connection, known, lock).run(queue));
-        Ok(Sqlite { writer, readers, checkpoints })
+        let (claimed, wanted) = mpsc::unbounded_channel();
+        tokio::spawn(reading::run(readers.clone(), wanted));
+        Ok(Sqlite { writer, readers, claimed, checkpoints })
     }
 
     /// Queues the verb, in the very first poll, and waits for what comes of it.
@@ -119,7 +123,10 @@ impl Sqlite {
     }
 
     async fn read_claimed(&self, hold: Hold) -> Result<Option<Claimed>, StoreError> {
-        claims::read_claimed(&mut *self.reader().await?, hold).await
+        let (answer, claimed) = oneshot::channel();
+        let closed = || StoreError::Unavailable("it is closed".to_owned());
+        self.claimed.send(Wanted { hold, answer }).map_err(|_| closed())?;
+        claimed.await.map_err(|_| closed())?
     }
 
     /// If this fails too, the next start of the host finds the claim.

@@ -1,9 +1,10 @@
 //! A stepbox process under test, and a client of it.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::Notify,
 };
 
 pub struct Host {
@@ -19,8 +21,20 @@ pub struct Host {
     data: PathBuf,
     child: Child,
     pub url: String,
-    /// What the process has logged since it started, as JSON.
-    lines: Arc<Mutex<Vec<Value>>>,
+    log: Arc<Log>,
+}
+
+/// What the process has logged since it started.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<(Instant, Value)>>,
+    grown: Notify,
+}
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, Vec<(Instant, Value)>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Host {
@@ -29,12 +43,12 @@ impl Host {
         Self::start_with(binary, data, log, &[]).await
     }
 
-    /// As [`Self::start`], with more arguments.
-    pub async fn start_with(binary: &Path, data: &Path, log: &str, more: &[&str]) -> anyhow::Result<Self> {
+    /// The same, with further arguments for `serve`.
+    pub async fn start_with(binary: &Path, data: &Path, log: &str, args: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .args(more)
+            .args(args)
             .env("STEPBOX_LOG", log)
             .env("STEPBOX_LOG_FORMAT", "json")
             .stdout(Stdio::piped())
@@ -43,17 +57,26 @@ impl Host {
             .spawn()
             .with_context(|| format!("{} cannot be started", binary.display()))?;
 
-        let lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::<Log>::default();
         let stderr = child.stderr.take().context("stderr is piped")?;
-        let kept = lines.clone();
+        let kept = log.clone();
         tokio::spawn(async move {
             let mut stderr = BufReader::new(stderr).lines();
+            let mut warned = HashSet::new();
             while let Ok(Some(line)) = stderr.next_line().await {
+                let now = Instant::now();
                 match serde_json::from_str::<Value>(&line) {
+                    // Each kind once: what is slow under load says so a thousand times.
                     Ok(line) if line["level"] == "ERROR" || line["level"] == "WARN" => {
-                        eprintln!("host: {line}")
+                        let message = line["fields"]["message"].as_str().unwrap_or_default();
+                        if warned.insert(message.to_owned()) {
+                            eprintln!("host: {line}");
+                        }
                     }
-                    Ok(line) => kept.lock().unwrap_or_else(PoisonError::into_inner).push(line),
+                    Ok(line) => {
+                        kept.lines().push((now, line));
+                        kept.grown.notify_waiters();
+                    }
                     Err(_) => eprintln!("host: {line}"),
                 }
             }
@@ -68,12 +91,32 @@ impl Host {
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = stdout.next_line().await {} });
-        Ok(Host { binary: binary.to_owned(), data: data.to_owned(), child, url, lines })
+        Ok(Host { binary: binary.to_owned(), data: data.to_owned(), child, url, log })
     }
 
     /// What `pick` finds in the log, line by line.
     pub fn log<T>(&self, pick: impl Fn(&Value) -> Option<T>) -> Vec<T> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(pick).collect()
+        self.log.lines().iter().filter_map(|(_, line)| pick(line)).collect()
+    }
+
+    /// When the first line came that `wanted` wants, which may be yet to come.
+    pub async fn line(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Instant> {
+        let mut seen = 0;
+        let found = async {
+            loop {
+                // Armed before the look: a line that comes between the two would be missed.
+                let grown = self.log.grown.notified();
+                {
+                    let lines = self.log.lines();
+                    if let Some((at, _)) = lines[seen..].iter().find(|(_, line)| wanted(line)) {
+                        return *at;
+                    }
+                    seen = lines.len();
+                }
+                grown.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), found).await.context("no such line within a minute")
     }
 
     pub async fn kill_9(mut self) -> anyhow::Result<(PathBuf, PathBuf)> {
@@ -83,12 +126,27 @@ impl Host {
 
     /// Resident memory, in bytes.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        self.memory("VmRSS")
+    }
+
+    /// The most resident memory that there has been, in bytes.
+    pub fn peak_resident_bytes(&self) -> anyhow::Result<u64> {
+        self.memory("VmHWM")
+    }
+
+    fn memory(&self, what: &str) -> anyhow::Result<u64> {
         let id = self.child.id().context("the host runs")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
+        let line =
+            status.lines().find(|line| line.starts_with(what)).context("no such line in its status")?;
         let kib: u64 = line.split_whitespace().nth(1).context("a number")?.parse()?;
         Ok(kib << 10)
     }
+}
+
+/// Where a host has its database, given its folder.
+pub fn database(data: &Path) -> PathBuf {
+    data.join("stepbox.db")
 }
 
 #[derive(Clone)]
@@ -113,6 +171,10 @@ impl Client {
             bail!("the upload was refused: {body}");
         }
         Ok(body)
+    }
+
+    pub async fn put_json(&self, path: &str, body: &Value) -> anyhow::Result<reqwest::Response> {
+        Ok(self.http.put(format!("{}{path}", self.url)).json(body).send().await?)
     }
 
     /// Starts a new execution.
@@ -153,6 +215,14 @@ impl Client {
             self.http.post(format!("{}/api/v1/events/{id}/{name}", self.url)).json(payload).send().await?;
         if answer.status() != 202 {
             bail!("event for {id}: {}", answer.text().await?);
+        }
+        Ok(())
+    }
+
+    pub async fn cancel(&self, id: &str) -> anyhow::Result<()> {
+        let answer = self.http.post(format!("{}/api/v1/executions/{id}/cancel", self.url)).send().await?;
+        if answer.status() != 204 {
+            bail!("cancel of {id}: {}", answer.text().await?);
         }
         Ok(())
     }

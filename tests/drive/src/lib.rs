@@ -1,5 +1,6 @@
-//! Drives a real stepbox from outside: for the benchmark and for the demonstration.
+//! Drives a real stepbox from outside: for the benchmark, beside its peers, and for the demonstration.
 
+pub mod bench;
 pub mod floor;
 pub mod host;
-pub mod limits;
+pub mod peers;

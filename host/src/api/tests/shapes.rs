@@ -7,6 +7,7 @@ use stepbox_domain::{
     TaskName, Timestamp,
     journal::{Record, StepStarted},
     pause::{Hold, PauseRuleId},
+    receipt::{Receipt, Request},
     run::{Policy, RunFacts, Wait},
     step::{InputHash, Interruption, Overrides},
 };
@@ -123,11 +124,66 @@ fn a_step_has_all_fields_whatever_it_came_to() {
             "attempts": [{
                 "attemptNumber": 1, "status": "completed", "result": { "ok": true }, "error": null,
                 "failure": null, "startedAt": time(1), "completedAt": time(2), "interrupted": null,
+                "receipt": null,
             }],
             "function": "charge", "inputHash": InputHash::of(&Json::null()), "event": null,
             "deadline": null, "nextAttemptAt": null, "keptFromRun": null, "awaitingCall": false,
             "resolved": false, "resolvedBy": null, "resolvedAt": null, "inputChanged": false,
             "replaced": null,
+        })
+    );
+}
+
+#[test]
+fn an_attempt_shows_what_it_took_and_whom_it_talked_to() {
+    let request = Request {
+        method: "POST".to_owned(),
+        origin: "https://bank.example:8443".to_owned(),
+        path: "/charges".to_owned(),
+        status: Some(201),
+        error: None,
+        bytes_out: 20,
+        bytes_in: 30,
+        ms: 41,
+    };
+    let denied = Request { status: None, error: Some("denied: no".to_owned()), ..request.clone() };
+    let receipt = Receipt {
+        cpu_us: 1_250,
+        wall_us: 42_000,
+        memory_peak_bytes: 1 << 20,
+        host_calls: 9,
+        bytes_in: 32,
+        bytes_out: 21,
+        requests: vec![request, denied],
+        requests_unlisted: 3,
+    };
+    let records = [
+        Record::StepStarted(started("charge", 1)),
+        Record::AttemptFailed {
+            step: 0,
+            attempt: 1,
+            failure: declined(),
+            at: at(2),
+            retry_at: None,
+            receipt: Some(Box::new(receipt)),
+        },
+    ];
+    assert_eq!(
+        steps(&records)[0]["attempts"][0]["receipt"],
+        json!({
+            "cpuMs": 1.25, "wallMs": 42.0, "memoryPeakBytes": 1_048_576, "hostCalls": 9, "bytesIn": 32,
+            "bytesOut": 21,
+            "requests": [
+                {
+                    "method": "POST", "origin": "https://bank.example:8443", "path": "/charges", "status": 201,
+                    "error": null, "bytesOut": 20, "bytesIn": 30, "ms": 41,
+                },
+                {
+                    "method": "POST", "origin": "https://bank.example:8443", "path": "/charges", "status": null,
+                    "error": "denied: no", "bytesOut": 20, "bytesIn": 30, "ms": 41,
+                },
+            ],
+            "requestsUnlisted": 3,
         })
     );
 }

@@ -7,7 +7,7 @@ use stepbox_domain::{
     step::{AttemptState, InputHash, Interruption, StepStatus},
 };
 
-use super::{Execution, Time, executions::ExecutionError};
+use super::{Execution, Time, executions::ExecutionError, receipt::Receipt};
 use crate::store::RunView;
 
 /// The answer to a detail, borrowed from the run that it shows.
@@ -237,6 +237,8 @@ struct Attempt<'a> {
     /// Why it was cut off, which says nothing about the step and used up no attempt of its policy:
     /// `host_stopped`, `host_crashed`, `run_mended` or `run_over`.
     interrupted: Option<&'static str>,
+    /// What it took. None while it is under way, and where the host died under it.
+    receipt: Option<Receipt<'a>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -254,6 +256,7 @@ impl<'a> Attempt<'a> {
             started_at: Time(attempt.started_at),
             completed_at: attempt.ended_at.map(Time),
             interrupted: None,
+            receipt: attempt.receipt.as_deref().map(Into::into),
         };
         match &attempt.state {
             AttemptState::Completed => {

@@ -13,6 +13,7 @@ mod grants;
 mod logs;
 mod modules;
 mod pauses;
+mod receipt;
 mod repairs;
 mod secrets;
 

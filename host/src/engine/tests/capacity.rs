@@ -94,6 +94,7 @@ fn add_task(store: &Memory, name: &str) -> TaskName {
         manifest: Json::from(json!({ "stepbox": "0.1.0", "task": {}, "steps": [] })),
         compiled_in_ms: 0,
         now: Timestamp::from_ms(0),
+        waits: false,
     };
     let audit = AuditEntry {
         task: Some(other.clone()),

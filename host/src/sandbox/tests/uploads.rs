@@ -94,9 +94,9 @@ async fn a_component_that_asks_for_more_than_there_is_room_for_is_refused() {
 #[tokio::test]
 async fn imports_that_are_not_offered_are_named_with_the_reason() {
     let offered = "this host offers `stepbox:task/durable` and, of WASI 0.2, `wasi:cli`, `wasi:clocks`, \
-                   `wasi:filesystem`, `wasi:io`, `wasi:random`, `wasi:sockets`";
+                   `wasi:filesystem`, `wasi:http`, `wasi:io`, `wasi:random`, `wasi:sockets`";
     let cases = [
-        ("wasi:http/outgoing-handler@0.2.6", "this host does not offer outgoing HTTP yet"),
+        ("wasi:http/outgoing-handler@0.3.0", "this host offers WASI 0.2"),
         ("wasi:clocks/system-clock@0.3.0", "this host offers WASI 0.2"),
         ("acme:kv/store@1.0.0", offered),
         ("wasi:keyvalue/store@0.2.0", offered),

@@ -7,7 +7,7 @@ use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
 
 use super::{
     Connection, Row, runs,
-    statement::{Value, execute_all, fetch_all, wide},
+    statement::{Value, execute_all, fetch_all, fetch_each, wide},
 };
 use crate::store::{Claim, Claimed, Epoch, RunKey, StoreError, codec};
 
@@ -16,6 +16,8 @@ use crate::store::{Claim, Claimed, Epoch, RunKey, StoreError, codec};
 pub(crate) struct Hold {
     pub claim: Claim,
     pub crashes: u32,
+    /// How many records there are to read.
+    pub records: i64,
 }
 
 /// Takes hold of those of `wanted` that are neither over nor held, once if they are in it twice.
@@ -39,7 +41,7 @@ pub(crate) async fn claim(
                     started_ms = coalesce(started_ms, w.now_ms)
                from w
               where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
-             returning runs.run_key, claim_epoch, crashes, started_ms"
+             returning runs.run_key, claim_epoch, crashes, claim_records, started_ms"
         )
     });
     let mut holds = HashMap::new();
@@ -49,7 +51,8 @@ pub(crate) async fn claim(
         let run = RunKey(row.try_get("run_key")?);
         let epoch = Epoch(row.try_get("claim_epoch")?);
         let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
-        holds.insert(run, Hold { claim: Claim { run, epoch }, crashes });
+        let records = row.try_get("claim_records")?;
+        holds.insert(run, Hold { claim: Claim { run, epoch }, crashes, records });
         // Not by the epoch, which a repair moves on too. Once too often does no harm.
         let started = Timestamp::from_ms(row.try_get("started_ms")?);
         if starts.contains(&(run, started)) {
@@ -72,41 +75,70 @@ pub(crate) async fn claim(
 const JOURNAL_LENGTH: &str =
     "(select coalesce(max(number) + 1, 0) from records where records.run_key = runs.run_key)";
 
-/// All that is needed to go on with a run that we hold; none when the hold has ended meanwhile.
+/// All that is needed to go on with the runs that we hold; none for one whose hold has ended
+/// meanwhile. At most 256 at once.
 pub(crate) async fn read_claimed(
     connection: &mut Connection,
-    hold: Hold,
-) -> Result<Option<Claimed>, StoreError> {
-    let run = hold.claim.run;
-    let records = runs::records(&mut *connection, run).await?;
-    let events = super::events::after(&mut *connection, run, 0).await?;
+    holds: &[Hold],
+) -> Result<Vec<Option<Claimed>>, StoreError> {
+    let rows: Vec<[Value; 2]> =
+        holds.iter().map(|hold| [hold.claim.run.0.into(), hold.claim.epoch.0.into()]).collect();
     // The epoch comes last: if it is still ours, nobody else has written before.
-    let row = sqlx::query(
-        "select e.execution_id, e.task_name, coalesce(r.payload, e.payload) as payload, r.run_index, r.version, r.created_ms, r.deadline_ms, v.digest
-           from runs r
+    let texts = [
+        "select j.run_key, j.number, j.body
+           from w cross join records j on j.run_key = w.run_key
+          order by j.run_key, j.number",
+        "select r.run_key, p.seq, p.name, p.payload, p.received_ms
+           from w cross join runs r on r.run_key = w.run_key
+                  join events p on p.execution_key = r.execution_key and p.consumed_by is null
+          order by p.seq",
+        "select r.run_key, e.execution_id, e.task_name, coalesce(r.payload, e.payload) as payload, r.run_index,
+                r.version, r.created_ms, r.deadline_ms, v.digest
+           from w cross join runs r on r.run_key = w.run_key and r.claim_epoch = w.epoch
+                                   and r.claim_state = 'held'
            join executions e on e.execution_key = r.execution_key
-           left join module_versions v on v.task_name = e.task_name and v.version = r.version
-          where r.run_key = $1 and r.claim_epoch = $2 and r.claim_state = 'held'",
-    )
-    .bind(run.0)
-    .bind(hold.claim.epoch.0)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let facts = facts(&row)?;
-    let digest: Option<String> = row.try_get("digest")?;
-    let digest = digest.ok_or_else(|| {
-        StoreError::Corrupt(format!("there is no version {} of task \"{}\"", facts.version, facts.task))
-    })?;
-    Ok(Some(Claimed {
-        claim: hold.claim,
-        facts,
-        payload: codec::json(row.try_get("payload")?)?,
-        digest: codec::digest(&digest)?,
-        records,
-        events,
-        crashes: hold.crashes,
-    }))
+           left join module_versions v on v.task_name = e.task_name and v.version = r.version",
+    ];
+    let statements = texts
+        .iter()
+        .flat_map(|text| wide(&rows, |values| format!("with w (run_key, epoch) as ({values}) {text}")));
+    let mut found = fetch_each(connection, statements.collect()).await?.into_iter().map(by_run);
+    let mut next = || found.next().transpose().map(Option::unwrap_or_default);
+    let (journals, mut mailboxes, heads) = (next()?, next()?, next()?);
+    holds
+        .iter()
+        .map(|hold| {
+            let run = hold.claim.run;
+            let Some(row) = heads.get(&run).and_then(|rows| rows.first()) else { return Ok(None) };
+            let facts = facts(row)?;
+            let digest: Option<String> = row.try_get("digest")?;
+            let digest = digest.ok_or_else(|| {
+                StoreError::Corrupt(format!(
+                    "there is no version {} of task \"{}\"",
+                    facts.version, facts.task
+                ))
+            })?;
+            let events = mailboxes.remove(&run).unwrap_or_default();
+            Ok(Some(Claimed {
+                claim: hold.claim,
+                facts,
+                payload: codec::json(row.try_get("payload")?)?,
+                digest: codec::digest(&digest)?,
+                records: runs::decoded(run, journals.get(&run).map_or(&[], Vec::as_slice))?,
+                events: events.iter().map(super::events::event).collect::<Result<_, _>>()?,
+                crashes: hold.crashes,
+            }))
+        })
+        .collect()
+}
+
+/// The rows of each run, in their order.
+fn by_run(rows: Vec<Row>) -> Result<HashMap<RunKey, Vec<Row>>, StoreError> {
+    let mut runs: HashMap<RunKey, Vec<Row>> = HashMap::new();
+    for row in rows {
+        runs.entry(RunKey(row.try_get("run_key")?)).or_default().push(row);
+    }
+    Ok(runs)
 }
 
 pub(crate) fn facts(row: &Row) -> Result<RunFacts, StoreError> {

@@ -135,7 +135,7 @@ pub(crate) async fn after(
     rows.iter().map(event).collect()
 }
 
-fn event(row: &Row) -> Result<Event, StoreError> {
+pub(crate) fn event(row: &Row) -> Result<Event, StoreError> {
     Ok(Event {
         seq: row.try_get("seq")?,
         name: codec::event_name(row.try_get("name")?)?,

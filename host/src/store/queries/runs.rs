@@ -16,8 +16,13 @@ pub(crate) async fn records(connection: &mut Connection, run: RunKey) -> Result<
         .bind(run.0)
         .fetch_all(connection)
         .await?;
+    decoded(run, &rows)
+}
+
+/// The records in `rows`, which are the whole journal of `run` in its order.
+pub(crate) fn decoded(run: RunKey, rows: &[Row]) -> Result<Vec<Record>, StoreError> {
     (0..)
-        .zip(&rows)
+        .zip(rows)
         .map(|(expected, row)| {
             let number: i64 = row.try_get("number")?;
             if number != expected {

@@ -112,6 +112,27 @@ pub(crate) async fn fetch_all(
     Ok(rows)
 }
 
+/// Runs a few statements one after the other, in one round trip; the rows of each.
+pub(crate) async fn fetch_each(
+    connection: &mut Connection,
+    statements: Vec<Statement>,
+) -> Result<Vec<Vec<Row>>, StoreError> {
+    let count = statements.len();
+    let (sql, values) = joined(statements);
+    let (mut all, mut rows) = (Vec::with_capacity(count), Vec::new());
+    let mut results = connection.fetch_many(query(sql, values));
+    while let Some(result) = results.try_next().await? {
+        match result {
+            Either::Right(row) => rows.push(row),
+            Either::Left(_) => all.push(std::mem::take(&mut rows)),
+        }
+    }
+    match all.len() == count {
+        true => Ok(all),
+        false => Err(StoreError::Corrupt("not every statement had an answer".to_owned())),
+    }
+}
+
 /// Runs a few statements as a transaction of their own, in one round trip; how many rows each
 /// touched. A single one commits by itself.
 pub(crate) async fn transact(
@@ -124,14 +145,8 @@ pub(crate) async fn transact(
         return Ok(vec![statement.execute(connection).await?]);
     }
     let count = statements.len();
-    let mut sql = String::from("begin immediate;\n");
-    let mut values = Vec::new();
-    for statement in statements {
-        sql.push_str(&statement.sql);
-        sql.push_str(";\n");
-        values.extend(statement.values);
-    }
-    sql.push_str("commit");
+    let (sql, values) = joined(statements);
+    let sql = format!("begin immediate;\n{sql}commit");
 
     let mut touched = Vec::with_capacity(count + 2);
     let mut results = connection.fetch_many(query(sql, values));
@@ -144,6 +159,17 @@ pub(crate) async fn transact(
     touched.truncate(count + 1);
     touched.remove(0);
     Ok(touched)
+}
+
+/// One text that is all of them, and their values.
+fn joined(statements: Vec<Statement>) -> (String, Vec<Value>) {
+    let (mut sql, mut values) = (String::new(), Vec::new());
+    for statement in statements {
+        sql.push_str(&statement.sql);
+        sql.push_str(";\n");
+        values.extend(statement.values);
+    }
+    (sql, values)
 }
 
 fn query(sql: String, values: Vec<Value>) -> Query<'static, sqlx::Sqlite, SqliteArguments> {

@@ -74,7 +74,11 @@ pub(crate) async fn executions(
 
 /// How many `filter` matches in all.
 pub(crate) async fn total(connection: &mut Connection, filter: &ExecutionFilter) -> Result<u64, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("select count(*) from executions e where true");
+    let is_counted = filter.from.is_none() && filter.to.is_none() && filter.search.is_none();
+    let mut query = QueryBuilder::<Sqlite>::new(match is_counted {
+        true => "select coalesce(sum(e.executions), 0) from execution_counts e where true",
+        false => "select count(*) from executions e where true",
+    });
     conditions(filter, &mut query);
     codec::number("a count", query.build_query_scalar().fetch_one(connection).await?)
 }
@@ -107,9 +111,10 @@ pub(crate) fn found_by(search: &str, query: &mut QueryBuilder<Sqlite>) {
 }
 
 pub(crate) async fn counts(connection: &mut Connection) -> Result<Counts, StoreError> {
-    let rows = sqlx::query("select status, count(*) as executions from executions group by status")
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("select status, sum(executions) as executions from execution_counts group by status")
+            .fetch_all(connection)
+            .await?;
     let mut counts = Counts::default();
     for row in &rows {
         let status = codec::status(row.try_get("status")?)?;

@@ -1,10 +1,12 @@
 //! What the benchmark runs: so many steps, after a wait where one is asked for.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use stepbox_guest::{StepError, TaskError, attempt, context, step, task, wait_event_forever};
+use stepbox_guest::{
+    StepError, TaskError, attempt, context, http, sleep, sleep_until, step, task, wait_event_forever,
+};
 
 /// What one execution does.
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -16,7 +18,13 @@ pub struct Load {
     /// Wait for the event `go` first.
     #[serde(default)]
     wait: bool,
-    /// Say on stdout when an attempt begins.
+    /// Sleep until that moment first, in milliseconds since 1970.
+    #[serde(default)]
+    sleep_until_ms: Option<u64>,
+    /// Sleep for a millisecond after every so many steps.
+    #[serde(default)]
+    sleep_every: Option<u32>,
+    /// Say on stdout when a wait is over and when an attempt begins.
     #[serde(default)]
     tell: bool,
     /// The first step fails in its first attempt, and the execution with it until somebody retries
@@ -32,6 +40,15 @@ pub struct Load {
     /// Never comes to an end, in a step.
     #[serde(default)]
     endless: bool,
+    /// Requests of one step, one after the other.
+    fetch: Option<Fetch>,
+}
+
+/// So many requests to one URL.
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
+struct Fetch {
+    url: String,
+    times: u32,
 }
 
 #[step]
@@ -66,10 +83,24 @@ fn call(times: u32) -> Result<u32, StepError> {
     Ok(times)
 }
 
+#[step]
+fn fetch(fetch: Fetch) -> Result<u32, StepError> {
+    for _ in 0..fetch.times {
+        http::get(&fetch.url).send()?.success()?;
+    }
+    Ok(fetch.times)
+}
+
 #[task]
 fn bench(load: Load) -> Result<u32, TaskError> {
     if load.wait {
         let _: Option<bool> = wait_event_forever("go")?;
+    }
+    if let Some(ms) = load.sleep_until_ms {
+        sleep_until("due", SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+    }
+    if load.tell && (load.wait || load.sleep_until_ms.is_some()) {
+        println!("goes on {}", context().execution_id);
     }
     if load.compute > 0 {
         compute(load.compute)?;
@@ -84,8 +115,14 @@ fn bench(load: Load) -> Result<u32, TaskError> {
     if load.fail_first {
         sum += flaky(0)?;
     }
+    if let Some(load) = load.fetch {
+        sum += fetch(load)?;
+    }
     for number in 0..load.steps {
         sum += work(number, load.step_ms, load.tell)?;
+        if load.sleep_every.is_some_and(|every| (number + 1) % every == 0) {
+            sleep("breath", Duration::from_millis(1));
+        }
     }
     Ok(sum)
 }

@@ -52,6 +52,10 @@ impl Arena {
         Arena { title, server, rows: Vec::new(), memory_at_first }
     }
 
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// Lets all `attacks` come, one after the other.
     pub async fn withstand(&mut self, attacks: Vec<Attack>) {
         for attack in attacks {
@@ -192,6 +196,7 @@ async fn do_once(client: &Client, name: &str, id: &str, deed: Deed, answer: &Ans
             return answer.check_response(&client.send(request).await);
         }
         Deed::Run { payload, .. } => client.start(id, &task_of(name), &payload).await,
+        Deed::Start { task, payload } => client.start(id, task, &payload).await,
         Deed::Script(lines) => client.start(id, "scenario", &script(lines)).await,
         Deed::Raw(payload) => client.start(id, "raw", &payload).await,
     };

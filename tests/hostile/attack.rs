@@ -21,6 +21,8 @@ pub enum Deed {
     Script(Vec<Value>),
     /// The guest `raw` gets this payload.
     Raw(Value),
+    /// A task that is there already is started.
+    Start { task: &'static str, payload: Value },
     /// Somebody speaks HTTP.
     Request { method: &'static str, path: String, kind: &'static str, body: Vec<u8> },
 }

@@ -62,7 +62,8 @@ pub fn text(dice: &mut Dice, value: &Value) -> String {
             String::from_utf8_lossy(&bytes).into_owned()
         }
         1 => {
-            let depth = dice.below(if dice.one_in(20) { 50_000 } else { 300 });
+            let depth_max = if dice.one_in(20) { 50_000 } else { 300 };
+            let depth = dice.below(depth_max);
             format!("{}{text}{}", "[".repeat(depth), "]".repeat(depth))
         }
         2 => twice(&text),

@@ -3,4 +3,5 @@
 //! What uploads may be refused for is in `api::uploads`.
 
 mod egress;
+mod egress_api;
 mod hostile;

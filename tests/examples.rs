@@ -89,3 +89,42 @@ async fn a_lockfile_report_goes_on_with_the_package_that_was_next() {
     server.kill_9().restart();
     assert_eq!(server.result("report").await["packages"], packages);
 }
+
+#[tokio::test]
+async fn a_webhook_is_delivered_with_its_secret_and_tried_again_where_that_helps() {
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    let web = web::Web::start(move |_| match busy.swap(false, std::sync::atomic::Ordering::SeqCst) {
+        true => web::status("503 Service Unavailable", "retry-after: 0\r\n", "not now"),
+        false => web::status("202 Accepted", "", r#"{"receipt":"r-1"}"#),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let server = Server::with("secrets-key-file", key.display()).start_empty().await;
+    server.upload("webhook", guests::example("webhook")).await.expect(201);
+    let grants = json!({
+        "http": [{ "scheme": "http", "host": "127.0.0.1", "port": web.address.port(), "methods": ["POST"] }],
+        "addresses": ["127.0.0.1"],
+        "secrets": { "WEBHOOK_TOKEN": ["127.0.0.1"] },
+    });
+    server.send(server.request("PUT", "/admin/v1/modules/webhook/grants").json(&grants)).await.expect(200);
+    let secret =
+        server.request("PUT", "/admin/v1/secrets/WEBHOOK_TOKEN").header("content-type", "text/plain");
+    server.send(secret.body("the-token")).await.expect(201);
+
+    let notice = json!({ "url": web.url("/orders"), "event": "order.shipped", "data": { "order": "o-7" } });
+    server.start("w-1", "webhook", &notice).await.expect(201);
+
+    assert_eq!(server.result("w-1").await, json!({ "status": 202, "receipt": "r-1" }));
+    let heard = web.heard();
+    assert_eq!(heard.len(), 2);
+    for heard in heard {
+        assert_eq!(heard.header("authorization"), Some("Bearer the-token"));
+        assert_eq!(heard.header("idempotency-key"), Some("w-1"));
+        let body: Value = serde_json::from_slice(&heard.body).unwrap();
+        assert_eq!(body, json!({ "id": "w-1", "event": "order.shipped", "data": { "order": "o-7" } }));
+    }
+    assert!(!server.detail("w-1").await.to_string().contains("the-token"));
+}

@@ -55,6 +55,12 @@ pub async fn one_of_each(server: &Server) -> Vec<&'static str> {
     server.send(put).await.expect(201);
     server.post(&format!("/admin/v1/modules/scenario/versions/1/activate?{}", query(12))).await.expect(200);
     server.delete(&format!("/admin/v1/modules/more?{}", query(13))).await.expect_empty(204);
+    for (n, what, body) in
+        [(14, "grants", json!({ "env": { "A": "1" } })), (15, "limits", json!({ "stepsMax": 9 }))]
+    {
+        let put = server.request("PUT", &format!("/admin/v1/modules/more/{what}?{}", query(n)));
+        server.send(put.json(&body)).await.expect(200);
+    }
     vec![
         "retry_step",
         "resolve_step",
@@ -69,6 +75,8 @@ pub async fn one_of_each(server: &Server) -> Vec<&'static str> {
         "upload_module",
         "activate_version",
         "remove_module",
+        "set_grants",
+        "set_limits",
     ]
 }
 
@@ -122,6 +130,11 @@ async fn what_is_refused_or_changes_nothing_leaves_none() {
     server.delete("/admin/v1/pause/nobody").await.any_error(404);
     assert_eq!(server.resume(&json!({ "taskName": "raw" })).await, 0);
     server.upload("scenario", guests::scenario()).await.expect(200);
+    for what in ["grants", "limits"] {
+        let path = format!("/admin/v1/modules/scenario/{what}");
+        server.send(server.request("PUT", &path).json(&json!({}))).await.expect(200);
+        server.send(server.request("PUT", &path).json(&json!({ "what": 1 }))).await.any_error(422);
+    }
     server.upload("broken", b"no component".to_vec()).await.any_error(422);
     server.post("/admin/v1/modules/scenario/versions/1/activate").await.expect(200);
     server.post("/admin/v1/modules/scenario/versions/9/activate").await.any_error(404);
@@ -144,13 +157,13 @@ async fn filters_narrow_the_list_and_the_total() {
     for (query, expected) in [
         ("action=pause".to_owned(), 2),
         ("action=cancel".to_owned(), 2),
-        ("actor=ada".to_owned(), 13),
+        ("actor=ada".to_owned(), 15),
         ("actor=bob".to_owned(), 1),
         ("actor=nobody".to_owned(), 0),
         ("executionId=o-1".to_owned(), 5),
         ("executionId=o-1&action=cancel".to_owned(), 1),
         ("executionId=o-2&actor=ada".to_owned(), 0),
-        ("taskName=more".to_owned(), 2),
+        ("taskName=more".to_owned(), 4),
         (format!("from={middle}"), count_if(&|entry| time(&entry["at"]) >= time(&all[4]["at"]))),
         (format!("to={middle}"), count_if(&|entry| time(&entry["at"]) <= time(&all[4]["at"]))),
     ] {

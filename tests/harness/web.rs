@@ -4,7 +4,6 @@
 //! Used by the tests of the sandbox too, which are in another crate: it needs nothing but tokio.
 
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -26,8 +25,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub struct Heard {
     pub head: String,
     pub body: Vec<u8>,
-    /// Counted from 0, by connection.
-    pub connection: usize,
 }
 
 impl Heard {
@@ -66,10 +63,10 @@ impl Web {
     pub async fn start_on(address: &str, answer: impl Fn(&Heard) -> Vec<u8> + Send + Sync + 'static) -> Web {
         let answer = Arc::new(answer);
         Web::over(address, |stream| Box::pin(async move { Some(Box::new(stream) as Box<dyn Wire>) }), {
-            move |mut wire, heard, connection| {
+            move |mut wire, heard| {
                 let answer = answer.clone();
                 Box::pin(async move {
-                    while let Some(request) = read(&mut wire, connection).await {
+                    while let Some(request) = read(&mut wire).await {
                         let bytes = answer(&request);
                         heard.lock().unwrap().push(request);
                         let close = String::from_utf8_lossy(&bytes).contains("connection: close");
@@ -91,7 +88,7 @@ impl Web {
         Web::over(
             "127.0.0.1:0",
             |stream| Box::pin(async move { Some(Box::new(stream) as Box<dyn Wire>) }),
-            move |wire, _, _| Box::pin(serve(wire)),
+            move |wire, _| Box::pin(serve(wire)),
         )
         .await
     }
@@ -100,7 +97,7 @@ impl Web {
     pub async fn over(
         address: &str,
         accept: impl Fn(tokio::net::TcpStream) -> Pending<Option<Box<dyn Wire>>> + Send + Sync + 'static,
-        serve: impl Fn(Box<dyn Wire>, Arc<Mutex<Vec<Heard>>>, usize) -> Pending<()> + Send + Sync + 'static,
+        serve: impl Fn(Box<dyn Wire>, Arc<Mutex<Vec<Heard>>>) -> Pending<()> + Send + Sync + 'static,
     ) -> Web {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -110,8 +107,7 @@ impl Web {
         tokio::spawn(async move {
             let (counting, accept) = (Arc::new(counting), Arc::new(accept));
             let serve = Arc::new(serve);
-            for connection in 0.. {
-                let Ok((stream, _)) = listener.accept().await else { return };
+            while let Ok((stream, _)) = listener.accept().await {
                 counting.send_modify(|counts| {
                     counts.made += 1;
                     counts.open += 1;
@@ -121,7 +117,7 @@ impl Web {
                 let (accept, serve) = (accept.clone(), serve.clone());
                 tokio::spawn(async move {
                     if let Some(wire) = accept(stream).await {
-                        serve(wire, heard, connection).await;
+                        serve(wire, heard).await;
                     }
                     counting.send_modify(|counts| counts.open -= 1);
                 });
@@ -140,11 +136,6 @@ impl Web {
 
     pub fn counts(&self) -> Counts {
         *self.counts.borrow()
-    }
-
-    /// Which connections requests came by.
-    pub fn connections_used(&self) -> usize {
-        self.heard().iter().map(|heard| heard.connection).collect::<HashSet<_>>().len()
     }
 
     /// Waits until the counts are as wanted.
@@ -170,7 +161,7 @@ pub fn status(status: &str, headers: &str, body: &str) -> Vec<u8> {
 }
 
 /// The next request on a connection. None: it was closed.
-pub async fn read(wire: &mut Box<dyn Wire>, connection: usize) -> Option<Heard> {
+pub async fn read(wire: &mut Box<dyn Wire>) -> Option<Heard> {
     let mut bytes = Vec::new();
     let head_ends = loop {
         if let Some(at) = find(&bytes, b"\r\n\r\n") {
@@ -181,7 +172,7 @@ pub async fn read(wire: &mut Box<dyn Wire>, connection: usize) -> Option<Heard> 
         }
     };
     let head = String::from_utf8_lossy(&bytes[..head_ends]).into_owned();
-    let mut heard = Heard { head, body: bytes.split_off(head_ends), connection };
+    let mut heard = Heard { head, body: bytes.split_off(head_ends) };
     if heard.header("transfer-encoding").is_some() {
         while !heard.body.ends_with(b"0\r\n\r\n") {
             more(wire, &mut heard.body).await?;

@@ -3,4 +3,5 @@
 //! What attacks it all is in `hostile`; what uploads may be refused for is in `api::uploads`.
 
 mod egress;
+mod egress_api;
 mod limits;

@@ -41,7 +41,7 @@ struct Taken {
 
 /// Sends the message. The id is the same in each attempt, so that the other side can tell that it
 /// has had it before.
-#[step(retry = exponential(8, "1s", cap = "5m"), timeout = "30s", timeout_scope = "per_attempt")]
+#[step(retry = exponential(8, "1s", cap = "5m"), timeout = "30s", timeout_scope = per_attempt)]
 fn deliver(notice: Notice) -> Result<Delivery, StepError> {
     let message = Message { id: context().execution_id, event: notice.event, data: notice.data };
     let answer = http::post(notice.url)

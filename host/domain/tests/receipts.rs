@@ -120,7 +120,7 @@ fn every_ending_of_an_attempt_keeps_its_receipt_on_disk_and_back() {
 fn a_retry_adds_to_the_receipts() {
     let mut bench = lived();
     let wanted = RetryStep { step: key("dies"), overrides: Overrides::default(), version: None, by: None };
-    let amendment = plan_retry(&bench.run, &wanted, at(20)).unwrap();
+    let amendment = plan_retry(&bench.run, &wanted, at(10)).unwrap();
     bench.run.apply(&amendment.record);
     bench.step(2, "dies", vec![AttemptOutcome::Completed(Json::null())]);
     assert_eq!(bills(&bench.run, "dies"), [Some(receipt(1)), Some(receipt(2)), Some(receipt(3))]);

@@ -3,7 +3,10 @@
 //! Compiling is the largest surface that an upload can attack: some hundred kB of valid Wasm can
 //! take a minute and gigabytes, and nothing in the compiler can be limited or cancelled. So it
 //! runs in a child process, this same program started as `compile-module`, which bounds itself
-//! before it looks at the component and is killed when it takes too long.
+//! before it looks at the component and is killed when it takes too long. The child runs nothing of
+//! the component: it reads one file, checks it and compiles it, and writes another. It has no
+//! environment and no stdin, may have few files open, write none that is larger than machine code may
+//! be, and what it says is heard up to a bound.
 
 use std::{
     ffi::OsString,

@@ -149,6 +149,44 @@ async fn a_compiler_that_dies_is_a_refusal_and_one_that_is_not_there_is_not() {
     assert!(matches!(does_nothing.sandbox.inspect(&component).await, Err(Rejected::Unavailable { .. })));
 }
 
+/// Whatever has taken the compiler over cannot fill the memory of this process with its words.
+#[tokio::test]
+async fn a_compiler_that_talks_without_end_is_cut_off() {
+    let talks = bed_with_compiler("exec yes >&2", |_| {});
+    let said = refused(&talks, &WatGuest::default().build()).await;
+    assert!(
+        said.starts_with("the component does not compile: the compiler gave up on it (signal: 13"),
+        "{said}"
+    );
+}
+
+/// Components wait on the disk or with their sender, not in memory.
+#[tokio::test]
+async fn what_waits_for_the_compiler_is_not_fetched_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = dir.path().join("begun");
+    let bed = bed_with_compiler(&format!("echo > {}; exec sleep 60", begun.display()), |_| {});
+    let [first, second] = ["1", "2"].map(|n| WatGuest::default().manifest(n).build());
+    let fetched = std::sync::atomic::AtomicBool::new(false);
+    let fetch = async || {
+        fetched.store(true, std::sync::atomic::Ordering::SeqCst);
+        Ok(second.clone())
+    };
+    let digest = Digest::of(&second);
+    let compiles = bed.sandbox.inspect(&first);
+    let waits = async {
+        while !begun.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::timeout(Duration::from_millis(300), bed.sandbox.load(&digest, fetch)).await.is_err()
+    };
+    tokio::select! {
+        _ = compiles => panic!("it never ends"),
+        waited = waits => assert!(waited, "it waits for its turn"),
+    }
+    assert!(!fetched.load(std::sync::atomic::Ordering::SeqCst));
+}
+
 /// An upload whose client has gone is not compiled to the end.
 #[tokio::test]
 async fn a_compilation_that_nobody_waits_for_is_killed() {

@@ -13,7 +13,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     Web::raw(move |mut wire| async move {
-        if web::read(&mut wire, 0).await.is_some() {
+        if web::read(&mut wire).await.is_some() {
             how(wire).await;
         }
     })

@@ -57,10 +57,10 @@ async fn tls_server(certificate: CertificateDer<'static>, key: &KeyPair) -> Web 
                 Some(Box::new(stream) as Box<dyn Wire>)
             })
         },
-        |mut wire, heard, connection| {
+        |mut wire, heard| {
             Box::pin(async move {
                 use tokio::io::AsyncWriteExt as _;
-                while let Some(request) = web::read(&mut wire, connection).await {
+                while let Some(request) = web::read(&mut wire).await {
                     heard.lock().unwrap().push(request);
                     if wire.write_all(&ok("in private")).await.is_err() || wire.flush().await.is_err() {
                         break;

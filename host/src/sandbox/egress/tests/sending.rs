@@ -59,11 +59,11 @@ async fn a_connection_that_the_server_closed_is_made_anew() {
 #[tokio::test]
 async fn an_answer_in_chunks_with_trailers_is_complete() {
     let web = Web::raw(|mut wire| async move {
-        web::read(&mut wire, 0).await;
+        web::read(&mut wire).await;
         let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\
                           x-sum: 6\r\n\r\n";
         let _ = wire.write_all(answer.as_bytes()).await;
-        web::read(&mut wire, 0).await;
+        web::read(&mut wire).await;
     })
     .await;
     let bed = reaching(&[&web]).bed();
@@ -99,13 +99,13 @@ async fn headers_of_the_connection_are_the_hosts() {
 async fn what_is_dropped_closes_its_connections_at_once() {
     // One answers the head and then nothing, one nothing at all, one does not even take the body.
     let half = Web::raw(|mut wire| async move {
-        web::read(&mut wire, 0).await;
+        web::read(&mut wire).await;
         let _ = wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
         let _ = wire.read(&mut [0; 1]).await;
     })
     .await;
     let silent = Web::raw(|mut wire| async move {
-        web::read(&mut wire, 0).await;
+        web::read(&mut wire).await;
         let _ = wire.read(&mut [0; 1]).await;
     })
     .await;
@@ -127,12 +127,12 @@ async fn what_is_dropped_closes_its_connections_at_once() {
 #[tokio::test]
 async fn a_server_that_is_not_there_or_speaks_no_http_is_told_by_its_origin() {
     let rude = Web::raw(|mut wire| async move {
-        web::read(&mut wire, 0).await;
+        web::read(&mut wire).await;
         let _ = wire.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
     })
     .await;
     let short = Web::raw(|mut wire| async move {
-        web::read(&mut wire, 0).await;
+        web::read(&mut wire).await;
         let _ = wire.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
     })
     .await;

@@ -63,6 +63,9 @@ impl MemoryBudget {
     }
 }
 
+/// Of a memory with addresses of 32 bits; others are switched off.
+const ADDRESSABLE_BYTES: usize = 1 << 32;
+
 /// Adds up all memories and tables of one instance. Growth that is refused is an error and not
 /// the -1 of `memory.grow`: that would look like a panic later, and a guest could see by it how
 /// this host is set up.
@@ -107,6 +110,10 @@ impl Drop for MemoryLimiter {
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        // More than 32 bits can address no host can give, so the -1 says nothing of this one.
+        if desired > ADDRESSABLE_BYTES {
+            return Ok(false);
+        }
         let growth = desired.saturating_sub(current);
         let sum = self.memory_bytes.saturating_add(growth);
         // What is more than all together may have is not a matter of coming back later.

@@ -221,7 +221,7 @@ async fn runs_that_stand_still_with_their_instance() {
     server.run_script("naps", &script([sleep("nap", 20), step("charge")])).await;
     server.result("naps").await;
     let metrics = server.get("/metrics").await.text;
-    assert!(metrics.lines().any(|line| line == "runs_suspended_total 1"), "{metrics}");
+    assert!(metrics.lines().any(|line| line == "stepbox_runs_suspended_total 1"), "{metrics}");
 }
 
 /// What a task's guests took is counted by task.
@@ -232,7 +232,7 @@ async fn what_guests_took_is_shown_by_task() {
     server.result("computes").await;
     let metrics = server.get("/metrics").await.text;
     for part in ["handler", "steps"] {
-        let begin = format!("guest_cpu_seconds_total{{task=\"scenario\",part=\"{part}\"}} ");
+        let begin = format!("stepbox_guest_cpu_seconds_total{{task=\"scenario\",part=\"{part}\"}} ");
         let seconds = metrics.lines().find_map(|line| line.strip_prefix(&begin)).expect(&metrics);
         assert!(seconds.parse::<f64>().unwrap() > 0.0, "{part}: {seconds}");
     }

@@ -136,8 +136,9 @@ fn when_the_limit_rises_those_in_line_go_on() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
     let ids = ids(5);
-    ids.iter().for_each(|id| _ = host.begin(id));
+    host.begin(&ids[0]);
     gated.until_under_way(1);
+    ids[1..].iter().for_each(|id| _ = host.begin(id));
     host.until_in_line(4);
     host.set_limits(&[(Limit::LiveMax, 4)]);
     gated.until_under_way(4);
@@ -183,8 +184,9 @@ fn a_run_in_line_can_be_cancelled_and_holds_up_nobody() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
     let ids = ids(4);
-    ids.iter().for_each(|id| _ = host.begin(id));
+    host.begin(&ids[0]);
     gated.until_under_way(1);
+    ids[1..].iter().for_each(|id| _ = host.begin(id));
     host.until_in_line(3);
     host.block_on(host.engine.cancel(&execution("e1"), Who::default())).unwrap();
     assert_eq!(host.engine.0.capacity.len(), 2);
@@ -198,8 +200,9 @@ fn a_run_in_line_can_be_restarted() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
     let ids = ids(3);
-    ids.iter().for_each(|id| _ = host.begin(id));
+    host.begin(&ids[0]);
     gated.until_under_way(1);
+    ids[1..].iter().for_each(|id| _ = host.begin(id));
     host.until_in_line(2);
     let restarted =
         host.block_on(host.engine.restart(&execution("e1"), None, Who::default(), false)).unwrap();
@@ -242,8 +245,9 @@ fn a_rule_holds_a_run_in_line_and_it_comes_back_to_it() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
     let ids = ids(3);
-    ids.iter().for_each(|id| _ = host.begin(id));
+    host.begin(&ids[0]);
     gated.until_under_way(1);
+    ids[1..].iter().for_each(|id| _ = host.begin(id));
     host.until_in_line(2);
     let scope = stepbox_domain::pause::scope(Some("e1"), None, None).unwrap();
     host.block_on(host.engine.pause(scope.clone(), None, Who::default())).unwrap();

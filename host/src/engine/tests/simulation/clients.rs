@@ -38,7 +38,8 @@ impl Host {
         let store: Arc<dyn Store> = Arc::new(Faulty::new(world));
         let guest = Arc::new(Player(world.clone()));
         // Mostly fewer at the same time than want to go: then they stand in line.
-        let live_max = [(Limit::LiveMax, 1 + world.roll(8))].into_iter().collect();
+        let live_max = 1 + world.seen().started.len() as u64 % 4;
+        let live_max = [(Limit::LiveMax, live_max)].into_iter().collect();
         let config = EngineConfig { limits: Limits::default().with(&live_max), ..config() };
         let engine = Engine::new(store.clone(), guest, Arc::new(NoLogs), world.new_clock(), config);
         engine.begin().await.ok()?;

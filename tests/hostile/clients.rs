@@ -26,7 +26,7 @@ pub fn attacks() -> Vec<Attack> {
             "a payload nested 100,000 deep",
             start,
             with_payload(&deep(100_000)),
-            Refused(400, "not_json", &[]),
+            Refused(422, "out_of_range", &["nested"]),
         ),
         post("a payload of 2 MB", start, with_payload(&large), Refused(413, "too_large", &["bytes"])),
         post("a body of 200 MB", start, vec![b'['; 200 << 20], Refused(413, "too_large", &["bytes"])),

@@ -44,7 +44,7 @@ struct Row {
 impl Arena {
     /// A host with limits so low that each is reached soon.
     pub async fn open(title: &'static str) -> Arena {
-        let limits = ["handlerCpuMaxMs=300", "attemptCpuMaxMs=300", "stepsMax=300", "attemptWallMaxMs=2000"];
+        let limits = ["handlerCpuMaxMs=300", "attemptCpuMaxMs=300", "stepsMax=300", "attemptWallMaxMs=8000"];
         let key = SecretsKey::generate().to_text().to_string();
         let setup = Server::with("limit", limits.join(",")).with_variable(KEY_VARIABLE, &key);
         let server =

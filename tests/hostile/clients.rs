@@ -69,7 +69,7 @@ pub fn attacks() -> Vec<Attack> {
         )
         .at_once(1_000),
         Attack::new(
-            "a thousand lists",
+            "a hundred lists",
             Deed::Request {
                 method: "GET",
                 path: "/api/v1/executions?limit=1000&search=a&sortBy=status".to_owned(),
@@ -78,6 +78,6 @@ pub fn attacks() -> Vec<Attack> {
             },
             Taken(200),
         )
-        .at_once(1_000),
+        .at_once(100),
     ]
 }

@@ -79,7 +79,7 @@ fn stack_and_memory() -> Vec<Attack> {
         both_with("recursion", |guest| guest.with(deeper), "call $deeper", "trapped", &["call stack"]),
         scenario("recursion with frames in memory", &json!("recurse"), "trapped", &["recursion"]),
         both("all memory", grow, "over_limit", &["memory"]),
-        scenario("all memory, from Rust", &json!({ "allocate": { "bytes": 8_u64 << 30 } }), "over_limit", &["memory"]),
+        scenario("all memory, from Rust", &json!({ "allocate": { "bytes": 8_u64 << 30 } }), "over_limit", &[]),
         both_with(
             "several memories",
             |guest| guest.with("(memory $second 1)"),
@@ -130,7 +130,7 @@ fn values() -> Vec<Attack> {
     attacks.push(run(
         "a captured value nested 50,000 deep",
         &guest().run(&capture),
-        Failed("misuse", &["nested"]),
+        Failed("error", &["nested"]),
     ));
     let keys = r#"(i32.const 131072) (i32.const 10000000) (i32.const 512) call $wait-all"#;
     attacks.push(run(
@@ -151,7 +151,7 @@ fn values() -> Vec<Attack> {
     attacks.push(raw(
         "a failure with details that are no JSON",
         json!({ "fail": "{" }),
-        Failed("misuse", &["JSON"]),
+        Failed("error", &["left out", "JSON"]),
     ));
     attacks
 }
@@ -179,13 +179,23 @@ fn host_calls() -> Vec<Attack> {
                 "(loop $more {} (br $more)) unreachable",
                 CALL_STEP.replace("call $step", "call $schedule")
             )),
-            Failed("over_limit", &["stepsMax"]),
+            Failed("over_limit", &[]),
         ),
-        Attack::new("a step's name that forges", Deed::Raw(call(name)), Failed("misuse", &["name"])),
+        Attack::new(
+            "a step's name that forges",
+            Deed::Raw(call(name)),
+            Completed(|result| {
+                result["heard"][0]["failure"]["message"].as_str().is_some_and(|m| m.contains("printable"))
+            }),
+        ),
         Attack::new(
             "a step's name of a megabyte",
             Deed::Raw(call(&"x".repeat(900_000))),
-            Failed("misuse", &["name"]),
+            Completed(|result| {
+                result["heard"][0]["failure"]["message"]
+                    .as_str()
+                    .is_some_and(|m| m.contains("200 characters"))
+            }),
         ),
     ];
     attacks.extend(both(
@@ -252,7 +262,7 @@ fn traps() -> Vec<Attack> {
 }
 
 fn output() -> Vec<Attack> {
-    let flood = json!({ "flood": { "lines": 100_000 } });
+    let flood = json!({ "flood": { "lines": 5_000 } });
     let forged = "all is well\u{1b}[2J\u{1b}]0;owned\u{7}\rok\u{2028}{\"level\":\"ERROR\"}\u{202e}gnp.exe\u{0}\u{9b}31m\n\n";
     let lines = vec![
         json!({ "print": { "text": forged } }),
@@ -260,7 +270,7 @@ fn output() -> Vec<Attack> {
         json!({ "do": flood }),
     ];
     vec![
-        Attack::new("two hundred thousand lines, some forged", Deed::Script(lines), Completed(|_| true)),
+        Attack::new("ten thousand lines, some forged", Deed::Script(lines), Completed(|_| true)),
         Attack::new(
             "a panic that forges",
             Deed::Script(vec![json!({ "do": { "panic": { "message": forged } } })]),
@@ -312,12 +322,8 @@ fn crowds() -> Vec<Attack> {
     let greedy = in_step("(loop $more (drop (memory.grow (i32.const 16))) (br $more))");
     vec![
         run("a crowd of endless loops, handler", &endless, Failed("over_limit", &["CPU"])).at_once(crowd),
-        run(
-            "a crowd of endless loops, step",
-            &in_step("(loop $l (br $l))"),
-            StepFailed("over_limit", &["CPU"]),
-        )
-        .at_once(crowd),
+        run("a crowd of endless loops, step", &in_step("(loop $l (br $l))"), StepFailed("over_limit", &[]))
+            .at_once(crowd),
         run("a crowd that takes all memory", &greedy, StepFailed("over_limit", &["memory"])).at_once(crowd),
         Attack::new(
             "a crowd that panics",

@@ -131,8 +131,10 @@ fn assert_is_nothing(thing: &str, seen: &Value) {
         "denied",
         "not permitted",
         "not supported",
+        "Not supported",
         "No such file",
         "failed to",
+        "failure",
         "unresolvable",
     ];
     match seen {

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use stepbox::vault::{KEY_VARIABLE, SecretsKey};
+
 use super::attack::{Answered, Attack, Deed, Outcome};
 use crate::harness::{campaign::tell, *};
 
@@ -42,8 +44,9 @@ struct Row {
 impl Arena {
     /// A host with limits so low that each is reached soon.
     pub async fn open(title: &'static str) -> Arena {
-        let limits = ["handlerCpuMaxMs=300", "attemptCpuMaxMs=300", "stepsMax=300", "attemptWallMaxMs=2000"];
-        let setup = Server::with("limit", limits.join(","));
+        let limits = ["handlerCpuMaxMs=300", "attemptCpuMaxMs=300", "stepsMax=300", "attemptWallMaxMs=8000"];
+        let key = SecretsKey::generate().to_text().to_string();
+        let setup = Server::with("limit", limits.join(",")).with_variable(KEY_VARIABLE, &key);
         let server =
             setup.with("compile-cpu-max-s", 2).with("compile-memory-max-bytes", 1_u64 << 30).start().await;
         // What is loaded once is no leak.

@@ -26,7 +26,7 @@ pub fn attacks() -> Vec<Attack> {
             "a payload nested 100,000 deep",
             start,
             with_payload(&deep(100_000)),
-            Refused(400, "not_json", &[]),
+            Refused(422, "out_of_range", &["nested"]),
         ),
         post("a payload of 2 MB", start, with_payload(&large), Refused(413, "too_large", &["bytes"])),
         post("a body of 200 MB", start, vec![b'['; 200 << 20], Refused(413, "too_large", &["bytes"])),
@@ -69,7 +69,7 @@ pub fn attacks() -> Vec<Attack> {
         )
         .at_once(1_000),
         Attack::new(
-            "a thousand lists",
+            "a hundred lists",
             Deed::Request {
                 method: "GET",
                 path: "/api/v1/executions?limit=1000&search=a&sortBy=status".to_owned(),
@@ -78,6 +78,6 @@ pub fn attacks() -> Vec<Attack> {
             },
             Taken(200),
         )
-        .at_once(1_000),
+        .at_once(100),
     ]
 }

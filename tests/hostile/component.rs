@@ -28,7 +28,7 @@ pub fn with_function(body: &str) -> Vec<u8> {
 /// A long chain of additions: some hundred kB that take seconds, and a GiB.
 pub fn add_chain(additions: usize) -> Vec<u8> {
     let chain = "local.get 0 i32.add ".repeat(additions);
-    with_function(&format!("local.get 0 {chain} drop"))
+    with_function(&format!("i32.const 0 local.get 0 {chain} i32.store"))
 }
 
 /// At each of the loops all locals may have changed.

@@ -43,8 +43,10 @@ async fn no_request_goes_where_it_may_not() {
     server.send(server.request("PUT", "/admin/v1/modules/egress/grants").json(&grants)).await.expect(200);
     let limits = json!({ "responseBodyMaxBytes": 1 << 20, "requestMaxMs": 2_000 });
     server.send(server.request("PUT", "/admin/v1/modules/egress/limits").json(&limits)).await.expect(200);
-    let secret = server.request("PUT", "/admin/v1/secrets/KEY").json(&json!({ "value": SECRET }));
-    assert!(server.send(secret).await.status < 300);
+    let secret =
+        server.request("PUT", "/admin/v1/secrets/KEY").header("content-type", "text/plain").body(SECRET);
+    let set = server.send(secret).await;
+    assert!(set.status < 300, "{set:#?}");
 
     let port = private.address.port();
     let asks = |urls: &[String]| json!({ "requests": urls.iter().map(|url| json!({ "url": url, "timeoutMs": 2_000 })).collect::<Vec<_>>() });

@@ -25,11 +25,7 @@ pub fn attacks() -> Vec<Attack> {
 fn compiler_bombs() -> Vec<Attack> {
     let limit = |what| Refused(422, "compile_limit", what);
     vec![
-        upload(
-            "a chain of a hundred thousand additions",
-            add_chain(100_000),
-            limit(&["takes too much to compile"]),
-        ),
+        upload("a chain of 400,000 additions", add_chain(400_000), limit(&["takes too much to compile"])),
         upload(
             "twenty thousand loops, a thousand locals",
             loops(20_000, 1_000),
@@ -69,7 +65,11 @@ fn shapes() -> Vec<Attack> {
         ),
         upload("two thousand core instances", wat(&instances(2_000)), refused(&["instances"])),
         upload("nine hundred core instances", wat(&instances(900)), refused(&["instance"])),
-        upload("components nested a thousand deep", nested(1_000), refused(&["nest"])),
+        upload(
+            "components nested a thousand deep",
+            nested(1_000),
+            Refused(422, "missing_export", &["describe"]),
+        ),
         upload(
             "twenty thousand types",
             wat(&format!("(component {types})")),
@@ -96,7 +96,7 @@ fn shapes() -> Vec<Attack> {
             refused(&["shared"]),
         ),
         upload("64-bit memory", WatGuest::default().with("(memory i64 1)").build(), refused(&["memory64"])),
-        upload("only its first half", halved(WatGuest::default().build()), refused(&["parse"])),
+        upload("only three quarters of it", cut(WatGuest::default().build()), refused(&["parse"])),
     ]
 }
 
@@ -106,8 +106,8 @@ fn exports_of(exports: &str) -> String {
     )
 }
 
-fn halved(mut component: Vec<u8>) -> Vec<u8> {
-    component.truncate(component.len() / 2);
+fn cut(mut component: Vec<u8>) -> Vec<u8> {
+    component.truncate(component.len() * 3 / 4);
     component
 }
 

@@ -132,11 +132,7 @@ impl Thrown {
 
 async fn answered(connection: &mut Connection, thrown: &Thrown) -> Result<String, String> {
     if !thrown.is_whole {
-        // What is half a request waits for its other half: on a connection of its own, cut off.
-        connection.close();
-    }
-    let answer = connection.exchange(&thrown.bytes, thrown.is_head).await;
-    if !thrown.is_whole {
+        let answer = connection.exchange_and_end(&thrown.bytes).await;
         connection.close();
         return match answer {
             Ok(Some(response)) if response.status >= 500 => Err(format!("no HTTP, and {response:?}")),
@@ -144,6 +140,7 @@ async fn answered(connection: &mut Connection, thrown: &Thrown) -> Result<String
             Err(error) => Err(error.to_string()),
         };
     }
+    let answer = connection.exchange(&thrown.bytes, thrown.is_head).await;
     match answer {
         Err(error) => Err(error.to_string()),
         Ok(None) => Err("closed without an answer".to_owned()),
@@ -329,8 +326,6 @@ fn request(dice: &mut Dice) -> Thrown {
         }
         let mut head = thrown.bytes[..end].to_vec();
         dice.mutate(&mut head, &[]);
-        // Ends in what no request can go on from, so that an answer comes or the line is cut.
-        head.extend(b"\r\n\r\n\0\0\0\0 \r\n\r\n");
         return Thrown { bytes: head, is_head: false, is_whole: false, route: "" };
     }
     thrown

@@ -42,6 +42,20 @@ impl Connection {
         self.rest.clear();
     }
 
+    /// Sends `bytes` and nothing after them: what is half a request stays one.
+    pub async fn exchange_and_end(&mut self, bytes: &[u8]) -> io::Result<Option<Response>> {
+        self.close();
+        let mut stream = TcpStream::connect(&self.address).await?;
+        // Who was refused early finds the other side gone; the answer may be there all the same.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        match timeout(PATIENCE, read(&mut stream, &mut self.rest, false)).await {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Ok(read) => read,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}"))),
+        }
+    }
+
     /// Sends `bytes` and reads one answer. None: the other side closed without one.
     pub async fn exchange(&mut self, bytes: &[u8], is_head: bool) -> io::Result<Option<Response>> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}"));

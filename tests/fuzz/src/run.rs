@@ -32,6 +32,8 @@ impl Run {
     pub fn new(target: Target, options: &Options) -> Run {
         std::panic::set_hook(Box::new(|panic| {
             let mut panics = PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            // Also where it ends this program, and nobody comes to look.
+            eprintln!("{panic}");
             panics.push(panic.to_string());
         }));
         let begun = Instant::now();

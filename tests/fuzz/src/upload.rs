@@ -176,8 +176,7 @@ fn calls(dice: &mut Dice) -> String {
             match parameter {
                 'i' if parameters.peek() == Some(&'i') && dice.one_in(2) => {
                     parameters.next();
-                    let word =
-                        dice.pick(&["f", "null", "charge", "a b", "[1,2]", "", "{", "\\00", "\u{202e}"]);
+                    let word = dice.pick(&["f", "null", "charge", "a b", "[1,2]", "", "{", "\\00", "e9"]);
                     text += &format!("$\"{word}\" ");
                 }
                 'i' => text += &format!("(i32.const {}) ", dice.number() as i32),

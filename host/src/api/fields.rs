@@ -58,8 +58,9 @@ impl<'a> Fields<'a> {
         match unknown.first() {
             None => Ok(()),
             Some(name) => {
+                let name = beginning(name);
                 let message = format!("{within} has no field {name:?}; allowed are {}", allowed.join(", "));
-                Err(ApiError::unprocessable("wrong_shape", message).with("field", *name))
+                Err(ApiError::unprocessable("wrong_shape", message).with("field", name))
             }
         }
     }
@@ -206,6 +207,12 @@ pub fn at_most(text: &str, chars_max: usize) -> Result<Option<String>, String> {
         chars if chars <= chars_max => Ok(Some(text.to_owned())),
         chars => Err(format!("must have at most {chars_max} characters, this has {chars}")),
     }
+}
+
+/// As much of a name that somebody sent as an answer repeats.
+pub fn beginning(name: &str) -> &str {
+    const SHOWN_CHARS_MAX: usize = 100;
+    name.char_indices().nth(SHOWN_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
 }
 
 pub fn wrong_shape(field: &str, what: String) -> ApiError {

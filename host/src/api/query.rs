@@ -7,7 +7,7 @@ use stepbox_domain::Timestamp;
 
 use super::{
     ApiError,
-    fields::{ACTOR_CHARS_MAX, REASON_CHARS_MAX, at_most},
+    fields::{ACTOR_CHARS_MAX, REASON_CHARS_MAX, at_most, beginning},
     wire,
 };
 use crate::engine::Who;
@@ -43,17 +43,18 @@ impl Query {
     /// Refuses every parameter but `allowed`, and what is given twice.
     pub fn only(self, allowed: &[&str]) -> Result<Self, ApiError> {
         for (index, (name, _)) in self.0.iter().enumerate() {
+            let shown = beginning(name);
             if !allowed.contains(&name.as_str()) {
                 let allowed = match allowed {
                     [] => "there are none here".to_owned(),
                     some => format!("allowed are {}", some.join(", ")),
                 };
-                let message = format!("there is no query parameter {name:?}; {allowed}");
-                return Err(ApiError::bad_request("bad_query", message).with("parameter", name.as_str()));
+                let message = format!("there is no query parameter {shown:?}; {allowed}");
+                return Err(ApiError::bad_request("bad_query", message).with("parameter", shown));
             }
             if self.0[..index].iter().any(|(other, _)| other == name) {
-                let message = format!("the query parameter {name:?} is given twice; give it once");
-                return Err(ApiError::bad_request("bad_query", message).with("parameter", name.as_str()));
+                let message = format!("the query parameter {shown:?} is given twice; give it once");
+                return Err(ApiError::bad_request("bad_query", message).with("parameter", shown));
             }
         }
         Ok(self)

@@ -137,6 +137,8 @@ async fn answered(connection: &mut Connection, thrown: &Thrown) -> Result<String
         return match answer {
             Ok(Some(response)) if response.status >= 500 => Err(format!("no HTTP, and {response:?}")),
             Ok(_) => Ok("no HTTP".to_owned()),
+            // Damaged or not, it may still be a HEAD, whose answer has no body.
+            Err(_) if thrown.bytes.starts_with(b"HEAD ") => Ok("no HTTP".to_owned()),
             Err(error) => Err(error.to_string()),
         };
     }

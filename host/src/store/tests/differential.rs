@@ -457,7 +457,7 @@ async fn lists(side: &Side, dice: &mut Dice) -> String {
 }
 
 const ROUNDS_MIN: u64 = 600;
-const ROUNDS_MAX: u64 = 3_000;
+const ROUNDS_MAX: u64 = 20_000;
 
 /// The outcomes that a run has to come across, or it proves little.
 const OUTCOMES: &[&str] = &[

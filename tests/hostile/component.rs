@@ -1,6 +1,7 @@
 //! Guests in WebAssembly text: those of the sandbox's own tests, and shapes that attack the compiler.
 
 #[path = "../../host/src/sandbox/testing/wat_guest.rs"]
+#[expect(dead_code, reason = "the sandbox's own tests use all of it")]
 mod wat_guest;
 
 pub(crate) use wat_guest::WatGuest;

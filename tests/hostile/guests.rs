@@ -262,7 +262,7 @@ fn traps() -> Vec<Attack> {
 }
 
 fn output() -> Vec<Attack> {
-    let flood = json!({ "flood": { "lines": 5_000 } });
+    let flood = json!({ "flood": { "lines": 2_000 } });
     let forged = "all is well\u{1b}[2J\u{1b}]0;owned\u{7}\rok\u{2028}{\"level\":\"ERROR\"}\u{202e}gnp.exe\u{0}\u{9b}31m\n\n";
     let lines = vec![
         json!({ "print": { "text": forged } }),
@@ -270,7 +270,7 @@ fn output() -> Vec<Attack> {
         json!({ "do": flood }),
     ];
     vec![
-        Attack::new("ten thousand lines, some forged", Deed::Script(lines), Completed(|_| true)),
+        Attack::new("four thousand lines, some forged", Deed::Script(lines), Completed(|_| true)),
         Attack::new(
             "a panic that forges",
             Deed::Script(vec![json!({ "do": { "panic": { "message": forged } } })]),

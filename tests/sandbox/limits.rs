@@ -220,8 +220,8 @@ async fn runs_that_stand_still_with_their_instance() {
     let server = server_with("parkedMax=0").await;
     server.run_script("naps", &script([sleep("nap", 20), step("charge")])).await;
     server.result("naps").await;
-    let metrics = server.get("/metrics").await.text;
-    assert!(metrics.lines().any(|line| line == "stepbox_runs_suspended_total 1"), "{metrics}");
+    let suspended = |metrics: &String| metrics.lines().any(|line| line == "stepbox_runs_suspended_total 1");
+    until("it was suspended", async || server.get("/metrics").await.text, suspended).await;
 }
 
 /// What a task's guests took is counted by task.
@@ -230,12 +230,15 @@ async fn what_guests_took_is_shown_by_task() {
     let server = Server::start().await;
     server.run_script("computes", &acts(json!({ "compute": { "rounds": 1_000_000 } }))).await;
     server.result("computes").await;
-    let metrics = server.get("/metrics").await.text;
-    for part in ["handler", "steps"] {
-        let begin = format!("stepbox_guest_cpu_seconds_total{{task=\"scenario\",part=\"{part}\"}} ");
-        let seconds = metrics.lines().find_map(|line| line.strip_prefix(&begin)).expect(&metrics);
-        assert!(seconds.parse::<f64>().unwrap() > 0.0, "{part}: {seconds}");
-    }
+    // A leg is counted when it is over, which is a moment after its run.
+    let counted = |metrics: &String| {
+        ["handler", "steps"].iter().all(|part| {
+            let begin = format!("stepbox_guest_cpu_seconds_total{{task=\"scenario\",part=\"{part}\"}} ");
+            let seconds = metrics.lines().find_map(|line| line.strip_prefix(&begin));
+            seconds.is_some_and(|seconds| seconds.parse::<f64>().unwrap() > 0.0)
+        })
+    };
+    until("both parts are counted", async || server.get("/metrics").await.text, counted).await;
 }
 
 /// However many compute without end, those that are short and the API do not wait for them.

@@ -363,8 +363,8 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
     let rules = model.store.pause_rules(dice.one_in(4)).await.unwrap();
     let oldest = rules.first().map_or_else(|| PauseRuleId::new("none"), |rule| rule.id.clone());
     let secret = SecretName::parse(dice.of(&["a", "b", "c"])).unwrap();
-    match dice.below(21) {
-        16..=18 => {
+    match dice.below(19) {
+        16 => {
             let grants = dice.of(&["{}", r#"{"env":{"A":"1"}}"#, r#"{"http":[{"host":"a.com"}]}"#]);
             let limits = if dice.one_in(2) { vec![(Limit::StepsMax, dice.below(9))] } else { Vec::new() };
             let settings = SettingsView {
@@ -373,11 +373,11 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
             };
             Whole::PutSettings(name, settings, dice.one_in(2).then(|| 1 + dice.below(4) as u32))
         }
-        19 => {
+        17 => {
             let (ciphertext, now) = (vec![dice.below(256) as u8; 3], at(dice.below(100) as i64));
             Whole::SetSecret(NewSecret { name: secret, ciphertext, now })
         }
-        20 => Whole::DeleteSecret(secret),
+        18 => Whole::DeleteSecret(secret),
         8 => Whole::Pause(PauseRule {
             id: PauseRuleId::new(rule),
             scope: PauseScope { task: Some(task(name)), ..PauseScope::default() },
@@ -408,7 +408,7 @@ async fn any_whole(dice: &mut Dice, model: &Side) -> Whole {
             now: at(50),
         }),
         12..=14 => Whole::Settle(any_bulk(dice, model).await),
-        15 if dice.one_in(3) => Whole::EndBulk(any_bulk(dice, model).await),
+        15 if dice.one_in(2) => Whole::EndBulk(any_bulk(dice, model).await),
         0..=2 => Whole::Recover,
         3..=4 => {
             let new = upload(name, dice.of(&[b"1" as &[u8], b"2", b"3"]));
@@ -457,7 +457,7 @@ async fn lists(side: &Side, dice: &mut Dice) -> String {
 }
 
 const ROUNDS_MIN: u64 = 600;
-const ROUNDS_MAX: u64 = 3_000;
+const ROUNDS_MAX: u64 = 8_000;
 
 /// The outcomes that a run has to come across, or it proves little.
 const OUTCOMES: &[&str] = &[

@@ -76,7 +76,7 @@ fn compute(rounds: u64) -> Result<u64, StepError> {
 }
 
 #[step]
-fn call(times: u32) -> Result<u32, StepError> {
+fn ask_the_time(times: u32) -> Result<u32, StepError> {
     for _ in 0..times {
         std::hint::black_box(Instant::now());
     }
@@ -106,7 +106,7 @@ fn bench(load: Load) -> Result<u32, TaskError> {
         compute(load.compute)?;
     }
     if load.calls > 0 {
-        call(load.calls)?;
+        ask_the_time(load.calls)?;
     }
     if load.endless {
         compute(u64::MAX)?;

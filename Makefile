@@ -3,6 +3,9 @@
 WASM := wasm32-wasip2
 GUESTS := target/$(WASM)/guest
 
+# Everything is built with `--workspace`: with `-p` cargo chooses other features for the
+# dependencies, and builds Cranelift once for each choice.
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt hostile fuzz bench bench-peers bench-build guests target release clean
 
@@ -10,7 +13,7 @@ help: ## list the verbs
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 demo: target guests ## upload, start, kill -9 in the middle, start again, look: the main job end to end
-	cargo build -p stepbox -p stepbox-drive
+	cargo build --workspace --bin stepbox --bin demo
 	target/debug/demo --stepbox target/debug/stepbox --guests $(GUESTS)
 
 test: target lint ## everything that must hold: lints, unit, property, end-to-end and crash tests
@@ -24,9 +27,9 @@ fmt: ## format the sources
 	cargo fmt --all
 
 hostile: target ## attack a release build in every way that we know of, hold the neighbours' latency to twice the quiet one, print a table
-	cargo build --release -p stepbox
+	cargo build --release --workspace --bin stepbox
 	STEPBOX_TEST_BINARY=$(CURDIR)/target/release/stepbox STEPBOX_HOSTILE_LONG=1 \
-		cargo test -p stepbox --test it hostile:: -- --test-threads=1
+		cargo test --workspace --test it hostile:: -- --test-threads=1
 
 fuzz: guests ## throw damaged uploads, requests, manifests and grants at it (ARGS="--seed 7 --seconds 3600")
 	cargo test --workspace --no-run
@@ -39,14 +42,14 @@ bench-peers: bench-build ## the same load on Zart and Restate, in turns: needs c
 	target/release/peers --stepbox target/release/stepbox --guest $(GUESTS)/bench_guest.wasm $(ARGS)
 
 bench-build: target
-	cargo build --release -p stepbox -p stepbox-drive
+	cargo build --release --workspace --bin stepbox --bin bench --bin peers
 	cargo build -p bench-guest --target $(WASM) --profile guest
 
 guests: target ## build the examples as components
 	cargo build -p order-fulfilment -p lockfile-report -p approval -p webhook --target $(WASM) --profile guest
 
 release: ## build target/release/stepbox
-	cargo build --release -p stepbox
+	cargo build --release --workspace --bin stepbox
 
 target:
 	@rustup target add $(WASM) >/dev/null 2>&1 || { echo "rustup could not add the target $(WASM); is rustup installed?"; exit 1; }

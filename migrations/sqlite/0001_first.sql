@@ -30,6 +30,10 @@ create table executions (
 create index executions_by_time on executions (scheduled_ms);
 create index executions_by_status on executions (status, scheduled_ms);
 create index executions_by_task on executions (task_name, scheduled_ms);
+-- What went wrong, of one task. Along one of the two above, a list by task and status would look at
+-- all that is only one of them; for what went well, which is most, that is soon done.
+create index executions_gone_wrong on executions (task_name, status, scheduled_ms)
+    where status = 'failed' or status = 'cancelled';
 -- What runs on which version, and what a recovery has to look at.
 create index executions_unfinished on executions (task_name, version) where completed_ms is null;
 

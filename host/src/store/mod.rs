@@ -19,6 +19,7 @@ mod lock;
 mod queries;
 mod reading;
 mod schema;
+mod search;
 mod trail;
 
 #[cfg(test)]

@@ -14,30 +14,28 @@ use sqlx::{
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use stepbox_domain::{
-    Digest, EventName, ExecutionId, Json, RunId, TaskName, Timestamp, event::Event, journal::Record,
-    run::RunFacts,
-};
+use stepbox_domain::{Digest, EventName, ExecutionId, Json, TaskName, Timestamp, event::Event};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::AbortHandle,
 };
 
 use super::group_commit::{Message, Outcome, Verb, Writer};
 use super::lock::DirectoryLock;
 use super::queries::{
-    audit, bulks,
-    cancels::NewCancel,
-    claims::Hold,
-    commits::Encoded,
-    events,
-    executions::Known,
-    modules,
-    pauses::{self, Deletion},
-    repairs, runs, secrets, settings, troubles, views,
+    bulks, cancels::NewCancel, claims::Hold, commits::Encoded, events, executions::Known, modules,
+    pauses::Deletion, repairs,
 };
 use super::reading::{self, Wanted};
+use super::search::Search;
 use super::{checkpoint, schema, *};
+
+mod views;
+
+/// How long somebody waits for a reader, or for his turn at one.
+const READER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// So many readers are kept from lists.
+const READERS_SHORT: u32 = 2;
 
 /// Where the store is, and how wide.
 #[derive(Clone, Debug)]
@@ -75,6 +73,9 @@ pub(super) struct Sqlite {
     writer: mpsc::UnboundedSender<Message>,
     readers: SqlitePool,
     claimed: mpsc::UnboundedSender<Wanted>,
+    /// Turns of those who read much (see [`Sqlite::turn`]).
+    turns: Arc<Semaphore>,
+    search: Search,
     checkpoints: AbortHandle,
 }
 
@@ -96,7 +97,7 @@ impl Sqlite {
 
         let readers = SqlitePoolOptions::new()
             .max_connections(config.readers.max(1))
-            .acquire_timeout(Duration::from_secs(10))
+            .acquire_timeout(READER_WAIT_MAX)
             .idle_timeout(None)
             .max_lifetime(None)
             // A file does not go away as a server does.
@@ -110,7 +111,15 @@ impl Sqlite {
         tokio::spawn(Writer::new(write, connection, known, lock).run(queue));
         let (claimed, wanted) = mpsc::unbounded_channel();
         tokio::spawn(reading::run(readers.clone(), wanted));
-        Ok(Sqlite { writer, readers, claimed, checkpoints })
+        let turns = config.readers.saturating_sub(READERS_SHORT).max(1);
+        Ok(Sqlite {
+            writer,
+            readers,
+            claimed,
+            turns: Arc::new(Semaphore::new(turns as usize)),
+            search: Search::begin(directory, options(&database).read_only(true)),
+            checkpoints,
+        })
     }
 
     /// Queues the verb, in the very first poll, and waits for what comes of it.
@@ -143,6 +152,12 @@ impl Sqlite {
 
     async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>, StoreError> {
         Ok(self.readers.acquire().await?)
+    }
+
+    /// Up to which execution searches have an index.
+    #[cfg(test)]
+    pub(super) async fn indexed_up_to(&self) -> Option<i64> {
+        self.search.ids_with("any").await.map(|hits| hits.up_to)
     }
 
     /// Runs `sql` on the writing connection.
@@ -419,119 +434,12 @@ impl Store for Sqlite {
     async fn close(&self) {
         // The writer goes last: the last connection to go tidies up.
         self.checkpoints.abort();
+        self.search.close().await;
         self.readers.close().await;
         let (done, wait) = oneshot::channel();
         if self.writer.send(Message::Close(done)).is_ok() {
             // An error: it was closed already.
             let _ = wait.await;
         }
-    }
-}
-
-#[async_trait]
-impl Views for Sqlite {
-    async fn execution(&self, id: &ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
-        views::execution(&mut *self.reader().await?, id).await
-    }
-
-    async fn executions(
-        &self,
-        filter: &ExecutionFilter,
-        page: Page,
-    ) -> Result<(Vec<ExecutionView>, u64), StoreError> {
-        let mut reader = self.reader().await?;
-        let views = views::executions(&mut reader, filter, page).await?;
-        let total = views::total(&mut reader, filter).await?;
-        Ok((views, total))
-    }
-
-    async fn counts(&self) -> Result<Counts, StoreError> {
-        views::counts(&mut *self.reader().await?).await
-    }
-
-    async fn journal(&self, run: &RunId) -> Result<Option<(RunFacts, Vec<Record>)>, StoreError> {
-        runs::journal(&mut *self.reader().await?, run).await
-    }
-
-    async fn runs(&self, execution: &ExecutionId) -> Result<Option<Vec<RunView>>, StoreError> {
-        runs::runs(&mut *self.reader().await?, execution).await
-    }
-
-    async fn pause_rules(&self, deleted: bool) -> Result<Vec<PauseRule>, StoreError> {
-        pauses::rules(&mut *self.reader().await?, deleted).await
-    }
-
-    async fn audit(
-        &self,
-        filter: &AuditFilter,
-        limit: u32,
-        offset: u64,
-    ) -> Result<(Vec<AuditView>, u64), StoreError> {
-        audit::page(&mut *self.reader().await?, filter, limit, offset).await
-    }
-
-    async fn audit_after(&self, after: u64, limit: u32) -> Result<Vec<AuditView>, StoreError> {
-        let rows = audit::after(&mut *self.reader().await?, after, limit).await?;
-        rows.into_iter()
-            .map(|row| match row {
-                AuditRow::Read(view) => Ok(view),
-                AuditRow::Unreadable { number, why } => {
-                    Err(StoreError::Corrupt(format!("entry {number} of the audit trail: {why}")))
-                }
-            })
-            .collect()
-    }
-
-    async fn troubles(
-        &self,
-        selection: &FailedSelection,
-        limit: u32,
-        examples: u32,
-    ) -> Result<Vec<TroubleView>, StoreError> {
-        troubles::troubles(&mut *self.reader().await?, selection, limit, examples).await
-    }
-
-    async fn count_selection(&self, selection: &FailedSelection) -> Result<u64, StoreError> {
-        bulks::count(&mut *self.reader().await?, selection).await
-    }
-
-    async fn bulks(&self) -> Result<Vec<BulkView>, StoreError> {
-        bulks::bulks(&mut *self.reader().await?, None).await
-    }
-
-    async fn bulk(&self, id: &BulkId) -> Result<Option<BulkView>, StoreError> {
-        Ok(bulks::bulks(&mut *self.reader().await?, Some(id)).await?.pop())
-    }
-
-    async fn pending_bulk_items(&self, id: &BulkId, limit: u32) -> Result<Vec<ExecutionId>, StoreError> {
-        bulks::pending(&mut *self.reader().await?, id, limit).await
-    }
-
-    async fn secrets(&self) -> Result<Vec<SealedSecret>, StoreError> {
-        secrets::all(&mut *self.reader().await?).await
-    }
-
-    async fn modules(&self) -> Result<Vec<ModuleView>, StoreError> {
-        modules::modules(&mut *self.reader().await?).await
-    }
-
-    async fn module(&self, task: &TaskName) -> Result<Option<ModuleView>, StoreError> {
-        modules::module(&mut *self.reader().await?, task).await
-    }
-
-    async fn versions(&self, task: &TaskName) -> Result<Option<Vec<VersionView>>, StoreError> {
-        modules::versions(&mut *self.reader().await?, task).await
-    }
-
-    async fn version(&self, task: &TaskName, version: u32) -> Result<Option<VersionView>, StoreError> {
-        modules::version(&mut *self.reader().await?, task, version).await
-    }
-
-    async fn settings(&self) -> Result<Vec<(TaskName, SettingsView)>, StoreError> {
-        settings::all(&mut *self.reader().await?).await
-    }
-
-    async fn settings_of(&self, task: &TaskName) -> Result<SettingsView, StoreError> {
-        settings::of(&mut *self.reader().await?, task).await
     }
 }

@@ -11,7 +11,6 @@ use super::{
     Connection, Row, audit,
     executions::Known,
     statement::{Value, execute_all, wide},
-    views,
 };
 use crate::store::{BULK_CANCELLED, BULK_EXAMPLES, BulkView, FailedSelection, NewBulk, StoreError, codec};
 
@@ -34,8 +33,15 @@ pub(super) fn conditions(selection: &FailedSelection, query: &mut QueryBuilder<S
         query.push(" and e.completed_ms <= ").push_bind(to.as_ms());
     }
     if let Some(search) = &selection.search {
-        views::found_by(search, query);
+        found_by(search, query);
     }
+}
+
+/// Looked at one by one: failed executions are few.
+fn found_by(search: &str, query: &mut QueryBuilder<Sqlite>) {
+    let search = search.to_ascii_lowercase();
+    query.push(" and (instr(lower(e.execution_id), ").push_bind(search.clone());
+    query.push(") > 0 or instr(lower(e.task_name), ").push_bind(search).push(") > 0)");
 }
 
 pub(crate) async fn count(

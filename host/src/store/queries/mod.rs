@@ -16,6 +16,7 @@ pub(super) mod modules;
 pub(super) mod pauses;
 pub(super) mod repairs;
 pub(super) mod runs;
+pub(super) mod search;
 pub(super) mod secrets;
 pub(super) mod settings;
 pub(super) mod statement;

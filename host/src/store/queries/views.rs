@@ -3,7 +3,10 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 use stepbox_domain::{ExecutionId, Fingerprint, RunId, Timestamp};
 
-use super::{Connection, Row};
+use super::{
+    Connection, Row,
+    search::{self, Found},
+};
 use crate::store::{Counts, ExecutionFilter, ExecutionView, Page, RunKey, Sort, StoreError, codec};
 
 /// What [`execution_view`] reads, of an execution `e` and its current run `r`.
@@ -45,47 +48,94 @@ pub(crate) async fn execution(
     query.build().fetch_optional(connection).await?.as_ref().map(execution_view).transpose()
 }
 
-/// A page of what `filter` matches.
+/// A page of what `filter` matches, `found` being what its search has come to.
 pub(crate) async fn executions(
     connection: &mut Connection,
     filter: &ExecutionFilter,
+    found: &Found,
     page: Page,
 ) -> Result<Vec<ExecutionView>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("select ");
-    query.push(EXECUTION_COLUMNS);
-    // Not a join: the executions lead, in the order of an index, and only the rows of this page
-    // look up their run.
-    query.push(" from executions e cross join runs r where r.run_key = e.run_key");
-    conditions(filter, &mut query);
-    let direction = if page.descending { "desc" } else { "asc" };
-    query.push(" order by ");
+    // First the keys of the page, from an index or those few: only its rows are read with their
+    // payloads, and look up their runs.
+    let mut query = QueryBuilder::<Sqlite>::new("with page (execution_key) as (select e.execution_key from ");
+    matching(filter, found, &mut query);
+    order(page, &mut query);
+    query.push(" limit ").push_bind(i64::from(page.limit));
+    query.push(" offset ").push_bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
+    query.push(") select ").push(EXECUTION_COLUMNS);
+    query.push(
+        " from page p cross join executions e cross join runs r
+         where e.execution_key = p.execution_key and r.run_key = e.run_key",
+    );
+    order(page, &mut query);
+    query.build().fetch_all(connection).await?.iter().map(execution_view).collect()
+}
+
+fn order(page: Page, query: &mut QueryBuilder<Sqlite>) {
     let columns: &[&str] = match page.sort {
         Sort::ScheduledAt => &["e.scheduled_ms", "e.execution_key"],
         Sort::Status => &["e.status", "e.scheduled_ms", "e.execution_key"],
         Sort::TaskName => &["e.task_name", "e.scheduled_ms", "e.execution_key"],
     };
+    query.push(" order by ");
     for (place, column) in columns.iter().enumerate() {
-        query.push(if place == 0 { "" } else { ", " }).push(column).push(" ").push(direction);
+        let direction = if page.descending { " desc" } else { " asc" };
+        query.push(if place == 0 { "" } else { ", " }).push(column).push(direction);
     }
-    query.push(" limit ").push_bind(i64::from(page.limit));
-    query.push(" offset ").push_bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
-    query.build().fetch_all(connection).await?.iter().map(execution_view).collect()
 }
 
 /// How many `filter` matches in all.
-pub(crate) async fn total(connection: &mut Connection, filter: &ExecutionFilter) -> Result<u64, StoreError> {
-    let is_counted = filter.from.is_none() && filter.to.is_none() && filter.search.is_none();
-    let mut query = QueryBuilder::<Sqlite>::new(match is_counted {
-        true => "select coalesce(sum(e.executions), 0) from execution_counts e where true",
-        false => "select count(*) from executions e where true",
-    });
-    conditions(filter, &mut query);
+pub(crate) async fn total(
+    connection: &mut Connection,
+    filter: &ExecutionFilter,
+    found: &Found,
+) -> Result<u64, StoreError> {
+    let by_time = filter.from.is_some() || filter.to.is_some();
+    let by_column = filter.status.is_some() || filter.task.is_some();
+    match found {
+        Found::Few { total, .. } | Found::Many { total: Some(total), .. } if !by_time && !by_column => {
+            return Ok(*total);
+        }
+        _ => {}
+    }
+    let mut query = QueryBuilder::<Sqlite>::new("select ");
+    match found {
+        Found::All if !by_time => {
+            query.push("coalesce(sum(e.executions), 0) from execution_counts e where true");
+            conditions(filter, &mut query);
+        }
+        _ => {
+            query.push("count(*) from ");
+            matching(filter, found, &mut query);
+        }
+    }
     codec::number("a count", query.build_query_scalar().fetch_one(connection).await?)
 }
 
-pub(crate) fn conditions(filter: &ExecutionFilter, query: &mut QueryBuilder<Sqlite>) {
+/// From where, and under which conditions, executions `e` are taken.
+fn matching(filter: &ExecutionFilter, found: &Found, query: &mut QueryBuilder<Sqlite>) {
+    match found {
+        Found::All => {
+            query.push("executions e where true");
+        }
+        // A `cross join` is done in this order.
+        Found::Few { keys, .. } => {
+            query.push("json_each(").push_bind(keys.to_string());
+            query.push(") k cross join executions e where e.execution_key = k.value");
+        }
+        Found::Many { tasks, ids, .. } => {
+            query.push("executions e where true");
+            search::condition(tasks.as_ref(), ids, query);
+        }
+    }
+    conditions(filter, query);
+}
+
+/// All but the search.
+fn conditions(filter: &ExecutionFilter, query: &mut QueryBuilder<Sqlite>) {
     if let Some(status) = filter.status {
-        query.push(" and e.status = ").push_bind(status.as_str());
+        // Not bound: SQLite takes an index of some statuses only if it sees which one it is.
+        query.push(" and e.status = '").push(status.as_str()).push("'");
     }
     if let Some(task) = &filter.task {
         query.push(" and e.task_name = ").push_bind(task.clone());
@@ -96,18 +146,6 @@ pub(crate) fn conditions(filter: &ExecutionFilter, query: &mut QueryBuilder<Sqli
     if let Some(to) = filter.to {
         query.push(" and e.scheduled_ms <= ").push_bind(to.as_ms());
     }
-    if let Some(search) = &filter.search {
-        found_by(search, query);
-    }
-}
-
-/// See [`ExecutionFilter::search`].
-pub(crate) fn found_by(search: &str, query: &mut QueryBuilder<Sqlite>) {
-    // `instr` and not `like`: what is searched for has no special characters. (PostgreSQL
-    // calls it `strpos`.) Both sides lower the ASCII letters and no others.
-    let search = search.to_ascii_lowercase();
-    query.push(" and (instr(lower(e.execution_id), ").push_bind(search.clone());
-    query.push(") > 0 or instr(lower(e.task_name), ").push_bind(search).push(") > 0)");
 }
 
 pub(crate) async fn counts(connection: &mut Connection) -> Result<Counts, StoreError> {

@@ -17,6 +17,32 @@ on_every_store!(
     counts_are_by_status,
 );
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_wait_for_each_other_and_nobody_waits_for_them() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let sqlite = Arc::new(open(&directory).await);
+    let store: Arc<dyn Store> = sqlite.clone();
+    four(&store).await;
+    // There is one turn, since two of three readers are kept for others.
+    let turn = sqlite.turn().await.unwrap();
+    let refunds = ExecutionFilter { task: Some("refund".to_owned()), ..ExecutionFilter::default() };
+    let list = store.executions(&refunds, NEWEST_FIRST);
+    tokio::pin!(list);
+    let done = async {
+        let e = create(&store, "e", "order", 70).await;
+        let claim = store.claim(e, at(80)).await.unwrap().unwrap().claim;
+        store.commit(standing(claim, 0, completed("1", 90))).await.unwrap();
+        view(&store, "e").await
+    };
+    tokio::select! {
+        biased;
+        _ = &mut list => panic!("two had the only turn"),
+        e = done => assert_eq!(e.status, ExecutionStatus::Completed),
+    }
+    drop(turn);
+    assert_eq!(list.await.unwrap().1, 1);
+}
+
 const NEWEST_FIRST: Page = Page { sort: Sort::ScheduledAt, descending: true, limit: 20, offset: 0 };
 
 async fn create(store: &Arc<dyn Store>, id: &str, task: &str, ms: i64) -> RunKey {

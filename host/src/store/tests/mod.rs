@@ -13,6 +13,7 @@ mod modules;
 mod recovery;
 mod repairs;
 mod schema;
+mod search;
 mod secrets;
 mod settings;
 mod starts;

@@ -1,0 +1,117 @@
+//! Which executions have a text in their id, without looking at each of a million.
+//!
+//! An index of every three characters (the trigram tokenizer of SQLite's FTS5) in a file of its
+//! own, `<data directory>/search.db`. It is filled shortly after executions have been started, by
+//! a task that nobody waits for: within the start itself it would be several more pages in each
+//! commit. What is not in it yet are the newest few, and a search looks at these one by one. So a
+//! search is exact whatever the index has; without it, it is slow. The file can be deleted at any
+//! time.
+
+mod file;
+mod filling;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sqlx::{Row as _, SqlitePool, sqlite::SqliteConnectOptions};
+use tokio::task::AbortHandle;
+
+use super::{
+    StoreError, codec,
+    queries::search::{FEW_MAX, IdHits, TAIL_MAX},
+};
+
+/// What a character sequence of the index has.
+const GRAM_CHARS: usize = 3;
+/// No execution has a longer id.
+const ID_CHARS_MAX: usize = 255;
+
+pub(super) struct Search {
+    shared: Arc<Shared>,
+    filling: AbortHandle,
+}
+
+/// What the task that fills the index has for those who search.
+#[derive(Default)]
+struct Shared {
+    /// None while it cannot be used, or has too much to catch up with.
+    readers: Mutex<Option<SqlitePool>>,
+}
+
+impl Shared {
+    fn readers(&self) -> Option<SqlitePool> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, readers: Option<SqlitePool>) -> Option<SqlitePool> {
+        std::mem::replace(&mut self.readers.lock().unwrap_or_else(PoisonError::into_inner), readers)
+    }
+}
+
+impl Search {
+    /// Begins to fill the index of the database that `database` reads.
+    pub(super) fn begin(data_dir: &Path, database: SqliteConnectOptions) -> Self {
+        let shared = Arc::<Shared>::default();
+        let filling = filling::run(data_dir.join("search.db"), database, Arc::clone(&shared));
+        Search { shared, filling: tokio::spawn(filling).abort_handle() }
+    }
+
+    /// The executions that have `text` in their id, its ASCII letters in lower case, as far as the
+    /// index knows. None where it cannot say.
+    pub(super) async fn ids_with(&self, text: &str) -> Option<IdHits> {
+        let chars = text.chars().count();
+        // FTS5 takes a text to end at its first NUL; no id has one.
+        if chars > ID_CHARS_MAX || text.contains('\0') {
+            return Some(IdHits { few: Some(Vec::new()), total: 0, up_to: i64::MAX });
+        }
+        if chars < GRAM_CHARS {
+            return None;
+        }
+        let readers = self.shared.readers()?;
+        let hits = async { hits(&mut *readers.acquire().await?, text).await };
+        match hits.await {
+            Ok(hits) => Some(hits),
+            Err(error) => {
+                tracing::warn!(%error, "the index of executions' ids could not be asked; looking at each of them");
+                None
+            }
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.filling.abort();
+        if let Some(readers) = self.shared.put(None) {
+            readers.close().await;
+        }
+    }
+}
+
+async fn hits(reader: &mut sqlx::SqliteConnection, text: &str) -> Result<IdHits, StoreError> {
+    // Read first: what is added after this is in the rest that is looked at one by one, too, and
+    // does no harm there.
+    let up_to: i64 = sqlx::query_scalar("select up_to from progress").fetch_one(&mut *reader).await?;
+    let phrase = format!("\"{}\"", text.replace('"', "\"\""));
+    let rows = sqlx::query("select rowid from ids where ids match $1 order by rowid desc limit $2")
+        .bind(&phrase)
+        .bind(FEW_MAX as i64 + 1)
+        .fetch_all(&mut *reader)
+        .await?;
+    let mut keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    keys.retain(|key| *key <= up_to);
+    if keys.len() <= FEW_MAX && rows.len() <= FEW_MAX {
+        return Ok(IdHits { total: keys.len() as u64, few: Some(keys), up_to });
+    }
+    let total = sqlx::query_scalar("select count(*) from ids where ids match $1 and rowid <= $2")
+        .bind(&phrase)
+        .bind(up_to)
+        .fetch_one(reader)
+        .await?;
+    Ok(IdHits { few: None, total: codec::number("a count", total)?, up_to })
+}
+
+/// Whether so much that is not in the index yet can be looked at by a search.
+fn is_close_behind(up_to: i64, newest: i64) -> bool {
+    newest.saturating_sub(up_to) <= TAIL_MAX
+}

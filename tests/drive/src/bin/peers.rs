@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser;
 use stepbox_drive::peers::{self, Peer, Polling, Restate, Stepbox, Zart};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 struct Args {
@@ -42,5 +43,30 @@ async fn main() -> anyhow::Result<()> {
     ];
     let mut all: Vec<Box<dyn Peer>> = vec![Box::new(Stepbox { binary: args.stepbox, component })];
     all.extend(others.into_iter().filter(|peer| peer.name().contains(&args.only)));
-    peers::compare(&all, &dir, args.rounds).await
+
+    if cfg!(debug_assertions) {
+        println!("note: this is no release build; the figures mean nothing");
+    }
+    if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
+        let load = load.split(' ').next().unwrap_or_default();
+        println!("load average before: {load}; what others do at the same time is in the figures");
+    }
+    let everybody = tokio::select! {
+        all = peers::compare(&all, &dir, args.rounds) => all?,
+        // What is given up is dropped: the servers end, and their folders go.
+        signal = interrupted() => anyhow::bail!("ended by {}", signal?),
+    };
+    anyhow::ensure!(everybody, "not everybody could be measured");
+    Ok(())
+}
+
+/// Comes back when somebody wants us to end.
+async fn interrupted() -> std::io::Result<&'static str> {
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hangup.recv() => "SIGHUP",
+    })
 }

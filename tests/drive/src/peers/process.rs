@@ -3,44 +3,60 @@
 use std::{
     net::TcpListener,
     path::Path,
-    process::Stdio,
+    process::{Child, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-/// A server in the background. Killed when it is dropped; [`Process::stop`] is kinder.
+/// A server in the background. It is over when this has been dropped: whatever failed meanwhile,
+/// its port is free and nobody writes to its folder.
 pub struct Process(Child);
+
+/// How long a server may take to end by itself.
+const END_MAX: Duration = Duration::from_secs(10);
 
 impl Process {
     /// Starts `command` with what it prints in the file `log`.
     pub fn start(command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let file = std::fs::File::create(log).with_context(|| format!("writing {}", log.display()))?;
-        let program = command.as_std().get_program().display().to_string();
+        let command = command.as_std_mut();
+        let program = command.get_program().display().to_string();
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{program} cannot be started"))?;
         Ok(Process(child))
     }
+}
 
+impl Drop for Process {
     /// Asks it to end, and insists after a while.
-    pub async fn stop(mut self) {
-        if let Some(id) = self.0.id() {
+    fn drop(&mut self) {
+        let over = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        if !over(&mut self.0) {
             // SIGINT: what PostgreSQL calls a fast shutdown.
-            let _ = Command::new("kill").args(["-INT", &id.to_string()]).status().await;
-            let _ = tokio::time::timeout(Duration::from_secs(10), self.0.wait()).await;
+            let _ = std::process::Command::new("kill").args(["-INT", &self.0.id().to_string()]).status();
         }
-        let _ = self.0.kill().await;
+        let begin = Instant::now();
+        while !over(&mut self.0) {
+            if begin.elapsed() > END_MAX {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            } else {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
     }
 }
 
-/// Runs `command` to its end; an error with the last of what it printed if it does not succeed.
-pub async fn run(command: &mut Command) -> anyhow::Result<()> {
+/// Runs `command` to its end, and answers what it printed; an error with the last of what it said
+/// if it does not succeed.
+pub async fn run(command: &mut Command) -> anyhow::Result<String> {
     let program = command.as_std().get_program().display().to_string();
     let output = command
         .stdin(Stdio::null())
@@ -53,7 +69,7 @@ pub async fn run(command: &mut Command) -> anyhow::Result<()> {
         let lines: Vec<&str> = said.lines().collect();
         bail!("{program} failed: {}", lines[lines.len().saturating_sub(5)..].join(" / "));
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// A port of this machine that nobody listens on at this moment.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -59,7 +59,8 @@ impl Peer for Restate {
             }
             let mut build = Command::new("cargo");
             build.args(["build", "--release", "--locked"]).current_dir(&self.package);
-            run(build.env("CARGO_TARGET_DIR", self.target())).await
+            run(build.env("CARGO_TARGET_DIR", self.target())).await?;
+            Ok(())
         })
     }
 
@@ -71,18 +72,18 @@ impl Peer for Restate {
                     .env("LISTEN", format!("127.0.0.1:{handler}")),
                 &data.join("handler.log"),
             )?;
-            let server = Process::start(
-                Command::new(self.server())
-                    .arg("--base-dir")
-                    .arg(data.join("restate"))
-                    .env("RESTATE_BIND_ADDRESS", format!("127.0.0.1:{node}"))
-                    .env("RESTATE_ADVERTISED_ADDRESS", format!("http://127.0.0.1:{node}"))
-                    .env("RESTATE_INGRESS__BIND_ADDRESS", format!("127.0.0.1:{ingress}"))
-                    .env("RESTATE_ADMIN__BIND_ADDRESS", format!("127.0.0.1:{admin}"))
-                    .env("RESTATE_DISABLE_TELEMETRY", "true")
-                    .env("RUST_LOG", "warn"),
-                &data.join("server.log"),
-            )?;
+            let mut serve = Command::new(self.server());
+            serve
+                .arg("--base-dir")
+                .arg(data.join("restate"))
+                .env("RESTATE_BIND_ADDRESS", format!("127.0.0.1:{node}"))
+                .env("RESTATE_ADVERTISED_ADDRESS", format!("http://127.0.0.1:{node}"))
+                .env("RESTATE_INGRESS__BIND_ADDRESS", format!("127.0.0.1:{ingress}"))
+                .env("RESTATE_ADMIN__BIND_ADDRESS", format!("127.0.0.1:{admin}"))
+                .env("RESTATE_DISABLE_TELEMETRY", "true")
+                .env("RUST_LOG", "warn");
+            let server = Process::start(&mut serve, &data.join("server.log"))?;
+            let durability = durability(&run(serve.arg("--dump-config")).await?)?;
             let http = http()?;
             let deployments = format!("http://127.0.0.1:{admin}/deployments");
             let handler = json!({ "uri": format!("http://127.0.0.1:{handler}") });
@@ -96,9 +97,19 @@ impl Peer for Restate {
             })
             .await?;
             until(|| adapter.execute("ready", 1)).await?;
-            Ok(Running { adapter: Arc::new(adapter), processes: vec![server, handlers] })
+            Ok(Running { adapter: Arc::new(adapter), durability, _processes: vec![server, handlers] })
         })
     }
+}
+
+/// What its configuration says about the log, where a step is on disk before the handler goes on.
+fn durability(config: &str) -> anyhow::Result<String> {
+    let fsync = config
+        .lines()
+        .skip_while(|line| *line != "[log-server]")
+        .find(|line| line.starts_with("rocksdb-disable-wal-fsync"))
+        .context("Restate's configuration does not say whether the log is synced")?;
+    Ok(format!("defaults of one node: log-server.{fsync}"))
 }
 
 impl Adapter for Served {

@@ -24,7 +24,7 @@ struct Served {
 
 impl Peer for Stepbox {
     fn name(&self) -> String {
-        "stepbox (sandboxed, SQLite, FULL)".to_owned()
+        "stepbox (sandboxed, SQLite)".to_owned()
     }
 
     fn set_up(&self) -> Answer<'_, ()> {
@@ -36,7 +36,11 @@ impl Peer for Stepbox {
             let host = Host::start(&self.binary, data, "warn").await?;
             let client = Client::new(&host)?;
             client.upload("bench", self.component.clone()).await?;
-            Ok(Running { adapter: Arc::new(Served { _host: host, client }), processes: Vec::new() })
+            Ok(Running {
+                adapter: Arc::new(Served { _host: host, client }),
+                durability: "SQLite with synchronous=FULL".to_owned(),
+                _processes: Vec::new(),
+            })
         })
     }
 }

@@ -2,16 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{process::Command, task::JoinSet};
 
 use super::{
     Adapter, Answer, Loads, Peer, Running, http, kept,
@@ -29,6 +26,12 @@ pub struct Zart {
     pub polling: Polling,
 }
 
+/// Waits until a client looks again that has looked since `begin`: the longer it takes, the rarer,
+/// so that looking is neither what is measured (at most 2 %) nor what the database is busy with.
+async fn before_looking_again(begin: Instant) {
+    tokio::time::sleep((begin.elapsed() / 50).max(Duration::from_millis(2))).await;
+}
+
 /// How often it looks for work.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Polling {
@@ -42,7 +45,6 @@ struct Served {
     http: reqwest::Client,
     url: String,
     polling: Polling,
-    in_flight: AtomicU32,
 }
 
 impl Zart {
@@ -62,7 +64,9 @@ impl Peer for Zart {
     /// With its defaults each step takes seconds.
     fn loads(&self) -> Loads {
         match self.polling {
-            Polling::Default => Loads { sequential_steps: 4, executions: 20, steps_each: 1, samples: 2 },
+            Polling::Default => {
+                Loads { sequential: 1, sequential_steps: 4, executions: 20, steps_each: 1, samples: 2 }
+            }
             Polling::Fast => Loads::default(),
         }
     }
@@ -72,19 +76,18 @@ impl Peer for Zart {
             program("initdb")?;
             let mut build = Command::new("cargo");
             build.args(["build", "--release", "--locked"]).current_dir(&self.package);
-            run(build.env("CARGO_TARGET_DIR", self.target())).await
+            run(build.env("CARGO_TARGET_DIR", self.target())).await?;
+            Ok(())
         })
     }
 
     fn start<'a>(&'a self, data: &'a Path) -> Answer<'a, Running> {
         Box::pin(async move {
-            let (database, database_port) = postgres(data).await?;
+            let (database, url) = postgres(data).await?;
+            let durability = durability(&url).await?;
             let port = free_port()?;
-            let user = if is_root() { POSTGRES_USER.to_owned() } else { whoami()? };
             let mut serve = Command::new(self.target().join("release/zart-peer"));
-            serve
-                .env("LISTEN", format!("127.0.0.1:{port}"))
-                .env("DATABASE_URL", format!("postgres://{user}@127.0.0.1:{database_port}/postgres"));
+            serve.env("LISTEN", format!("127.0.0.1:{port}")).env("DATABASE_URL", url);
             if self.polling == Polling::Fast {
                 serve.env("POLL_MS", "5").env("AT_ONCE", "64");
             }
@@ -92,46 +95,84 @@ impl Peer for Zart {
             let (http, url) = (http()?, format!("http://127.0.0.1:{port}"));
             until(|| async { Ok(http.get(format!("{url}/readyz")).send().await?.error_for_status()?) })
                 .await?;
-            let adapter = Served { http, url, polling: self.polling, in_flight: AtomicU32::new(0) };
-            Ok(Running { adapter: Arc::new(adapter), processes: vec![server, database] })
+            let adapter = Served { http, url, polling: self.polling };
+            Ok(Running { adapter: Arc::new(adapter), durability, _processes: vec![server, database] })
         })
+    }
+}
+
+impl Served {
+    async fn submit(&self, id: &str, steps: u32) -> anyhow::Result<()> {
+        let body = json!({ "executionId": id, "taskName": "bench", "payload": { "steps": steps } });
+        let answer = self.http.post(format!("{}/api/v1/executions", self.url)).json(&body).send().await?;
+        if !answer.status().is_success() {
+            bail!("start of {id}: {}", answer.text().await?);
+        }
+        answer.bytes().await?;
+        Ok(())
+    }
+
+    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.http.get(format!("{}/api/v1/{path}", self.url)).send().await?.json().await?)
     }
 }
 
 impl Adapter for Served {
     fn execute<'a>(&'a self, id: &'a str, steps: u32) -> Answer<'a, ()> {
         Box::pin(async move {
-            let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed);
-            let done = async {
-                let body = json!({ "executionId": id, "taskName": "bench", "payload": { "steps": steps } });
-                let answer =
-                    self.http.post(format!("{}/api/v1/executions", self.url)).json(&body).send().await?;
-                if !answer.status().is_success() {
-                    bail!("start of {id}: {}", answer.text().await?);
+            let begin = Instant::now();
+            self.submit(id, steps).await?;
+            let wait = if self.polling == Polling::Default { "/wait" } else { "" };
+            loop {
+                let body = self.get(&format!("executions/{id}{wait}")).await?;
+                match body["status"].as_str() {
+                    Some("completed") => return Ok(()),
+                    Some("failed" | "cancelled") => bail!("{id} did not complete: {body}"),
+                    _ => before_looking_again(begin).await,
                 }
-                let wait = if self.polling == Polling::Default { "/wait" } else { "" };
-                let path = format!("{}/api/v1/executions/{id}{wait}", self.url);
-                // The more are looked for, the less often each, so that looking is not what is measured.
-                let pause = Duration::from_micros(2_000 + 400 * u64::from(in_flight));
-                loop {
-                    let answer = self.http.get(&path).send().await?;
-                    let body: Value = answer.json().await?;
-                    match body["status"].as_str() {
-                        Some("completed") => return Ok(()),
-                        Some("failed" | "cancelled") => bail!("{id} did not complete: {body}"),
-                        _ => tokio::time::sleep(pause).await,
-                    }
+            }
+        })
+    }
+
+    /// A client for each would look for its result again and again, and that would be what is
+    /// measured: one looks for all of them, in the counts.
+    fn execute_all(self: Arc<Self>, executions: usize, steps: u32) -> Answer<'static, ()> {
+        Box::pin(async move {
+            let begin = Instant::now();
+            let mut all = JoinSet::new();
+            for number in 0..executions {
+                let adapter = self.clone();
+                all.spawn(async move { adapter.submit(&format!("many-{number}"), steps).await });
+            }
+            while let Some(one) = all.join_next().await {
+                one??;
+            }
+            loop {
+                let counts = self.get("stats").await?;
+                let count =
+                    |status: &str| counts[status].as_u64().with_context(|| format!("no {status}: {counts}"));
+                if count("failed")? + count("cancelled")? > 0 {
+                    bail!("not all completed: {counts}");
                 }
-            };
-            let done = done.await;
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            done
+                if count("scheduled")? + count("running")? == 0 {
+                    return Ok(());
+                }
+                before_looking_again(begin).await;
+            }
         })
     }
 }
 
-/// A PostgreSQL with its own defaults (`fsync` and `synchronous_commit` on), and its port.
-async fn postgres(data: &Path) -> anyhow::Result<(Process, u16)> {
+/// What the database itself says about what is on disk when a commit is answered.
+async fn durability(url: &str) -> anyhow::Result<String> {
+    let query = "select 'PostgreSQL ' || current_setting('server_version_num')::int / 10000 || ' with '
+        || string_agg(name || '=' || setting, ', ' order by name) from pg_settings
+        where name in ('fsync', 'full_page_writes', 'synchronous_commit')";
+    run(Command::new(program("psql")?).args([url, "-At", "-c", query])).await
+}
+
+/// A PostgreSQL with its own defaults, and its URL.
+async fn postgres(data: &Path) -> anyhow::Result<(Process, String)> {
     let folder = data.join("postgres");
     std::fs::create_dir(&folder)?;
     if is_root() {
@@ -149,12 +190,10 @@ async fn postgres(data: &Path) -> anyhow::Result<(Process, u16)> {
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c"])
         .arg("unix_socket_directories=");
     let database = Process::start(&mut serve, &data.join("postgres.log"))?;
-    until(|| run_ready(port)).await?;
-    Ok((database, port))
-}
-
-async fn run_ready(port: u16) -> anyhow::Result<()> {
-    run(Command::new(program("pg_isready")?).args(["-h", "127.0.0.1", "-p", &port.to_string()])).await
+    let (ready, number) = (program("pg_isready")?, port.to_string());
+    until(|| async { run(Command::new(&ready).args(["-h", "127.0.0.1", "-p", &number])).await }).await?;
+    let user = if is_root() { POSTGRES_USER.to_owned() } else { whoami()? };
+    Ok((database, format!("postgres://{user}@127.0.0.1:{port}/postgres")))
 }
 
 /// `name` of PostgreSQL's programs, as somebody whom it accepts.

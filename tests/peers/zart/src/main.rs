@@ -76,10 +76,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         config.max_tasks_per_poll = at_once;
         config.max_concurrent_tasks = at_once;
     }
-    let worker = WorkerBuilder::from_backend(&backend)
-        .register_durable_task("bench", Bench)
-        .config(config)
-        .build();
+    let worker =
+        WorkerBuilder::from_backend(&backend).register_durable_task("bench", Bench).config(config).build();
     tokio::spawn(async move { worker.run().await });
     let durable = into_durable_api(DurableScheduler::from_backend(&backend));
     ApiServer::new(listen, durable).serve().await?;

@@ -8,6 +8,8 @@ pub struct Attack {
     pub answer: Answered,
     /// So many of it at the same time.
     pub at_once: usize,
+    /// What an admin has set for the task of the component that is run.
+    pub limits: Option<Value>,
 }
 
 /// What is done.
@@ -46,11 +48,16 @@ pub enum Answered {
 
 impl Attack {
     pub fn new(name: impl Into<String>, deed: Deed, answer: Answered) -> Attack {
-        Attack { name: name.into(), deed, answer, at_once: 1 }
+        Attack { name: name.into(), deed, answer, at_once: 1, limits: None }
     }
 
     pub fn at_once(mut self, at_once: usize) -> Attack {
         self.at_once = at_once;
+        self
+    }
+
+    pub fn with_limits(mut self, limits: Value) -> Attack {
+        self.limits = Some(limits);
         self
     }
 }

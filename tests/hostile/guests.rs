@@ -214,6 +214,17 @@ fn host_calls() -> Vec<Attack> {
             }),
         ),
         Attack::new(
+            "a step's function that forges",
+            Deed::Raw(
+                json!({ "calls": [{ "call": "step", "name": "s", "function": name, "input": "null" }] }),
+            ),
+            Completed(|result| {
+                result["heard"][0]["failure"]["message"]
+                    .as_str()
+                    .is_some_and(|m| m.contains("\\u{1b}[31mred") && m.contains("printable"))
+            }),
+        ),
+        Attack::new(
             "a step's name of a megabyte",
             Deed::Raw(call(&"x".repeat(900_000))),
             Completed(|result| {
@@ -302,12 +313,29 @@ fn output() -> Vec<Attack> {
             Failed("trapped", &["all is well"]),
         ),
         Attack::new(
-            "a failure that forges",
+            "a failure that forges, step",
             Deed::Script(vec![step_with(
                 "forges",
                 json!({ "act": { "fail": { "message": forged, "fatal": true } } }),
             )]),
-            StepFailed("error", &["all is well"]),
+            StepFailed("error", &["all is well\\u{1b}[2J", "\\u{202e}gnp.exe"]),
+        ),
+        Attack::new(
+            "a failure that forges, handler",
+            Deed::Script(vec![json!({ "fail": { "message": forged } })]),
+            Failed("error", &["all is well\\u{1b}[2J", "\\u{202e}gnp.exe"]),
+        ),
+        // What the handler hears of a step is what the journal has, now and in every replay.
+        Attack::new(
+            "a failure that forges, heard by the handler",
+            Deed::Script(vec![settle(
+                "forges",
+                json!({ "act": { "fail": { "message": forged, "fatal": true } } }),
+            )]),
+            Completed(|results| {
+                let message = results[0]["failure"]["message"].as_str().unwrap_or_default();
+                message.contains("all is well\\u{1b}[2J") && !message.contains('\u{1b}')
+            }),
         ),
     ]
 }

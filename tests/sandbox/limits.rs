@@ -155,6 +155,19 @@ async fn output() {
     let told = server.written("floods", "more than 1000 bytes of output: the rest is dropped");
     assert_eq!(told.len(), 2, "once for the attempt, once for the leg");
     assert!(server.written("floods", "flood ").len() < 60);
+    server.run_script("event", &script([wait_event("go")])).await;
+    let answer = server.event("event", "go", &json!("x".repeat(2_047))).await;
+    let message = answer.error(413, "too_large");
+    assert_eq!(
+        message,
+        "the event has 2049 bytes; a value of task \"scenario\" may have 2048 bytes (valueMaxBytes): keep large \
+         data elsewhere and pass a reference to it, or raise the limit with PUT \
+         /admin/v1/modules/scenario/limits"
+    );
+    assert_eq!(answer.json()["maxBytes"], 2_048);
+    server.event("event", "other", &json!("x".repeat(2_046))).await.expect(202);
+    server.event("event", "go", &Value::Null).await.expect(202);
+    server.result("event").await;
     assert_unharmed(&server).await;
 }
 

@@ -377,6 +377,13 @@ fn crowds() -> Vec<Attack> {
         run("a crowd of endless loops, handler", &endless, Failed("over_limit", &["CPU"])).at_once(crowd),
         run("a crowd of endless loops, step", &in_step("(loop $l (br $l))"), StepFailed("over_limit", &[]))
             .at_once(crowd),
+        run(
+            "a crowd of whom two may go on at a time",
+            &in_step("(loop $l (br $l))"),
+            StepFailed("over_limit", &["more than 100 ms"]),
+        )
+        .with_limits(json!({ "liveMax": 2, "attemptCpuMaxMs": 100 }))
+        .at_once(crowd),
         run("a crowd that takes all memory", &greedy, StepFailed("over_limit", &["memory"])).at_once(crowd),
         Attack::new(
             "a crowd that panics",
@@ -386,10 +393,3 @@ fn crowds() -> Vec<Attack> {
         .at_once(crowd),
     ]
 }
-        run(
-            "a crowd of whom two may go on at a time",
-            &in_step("(loop $l (br $l))"),
-            StepFailed("over_limit", &["more than 100 ms"]),
-        )
-        .with_limits(json!({ "liveMax": 2, "attemptCpuMaxMs": 100 }))
-        .at_once(crowd),

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::Engine as _;
 use stepbox::{
     engine::clock::Clock,
     sandbox::Secrets as _,
@@ -15,12 +16,42 @@ use stepbox::{
 };
 use stepbox_domain::capability::SecretName;
 
-use crate::harness::{server::Setup, *};
+use crate::harness::{
+    server::Setup,
+    web::{self, Web},
+    *,
+};
 
 const VALUE: &str = "hunter2-hunter2-hunter2";
 
 fn new_key() -> String {
     SecretsKey::generate().to_text().to_string()
+}
+
+async fn grant(server: &Client, task: &str, grants: &Value) {
+    let put = server.request("PUT", &format!("/admin/v1/modules/{task}/grants?triggeredBy=ann"));
+    server.send(put.json(grants)).await.expect(200);
+}
+
+/// The grants with which a task may send requests to these servers, and the secret to the first only.
+fn for_the_first(webs: [&Web; 2], secret: &str) -> Value {
+    let rules = webs.map(
+        |web| json!({ "scheme": "http", "host": web.address.ip().to_string(), "port": web.address.port() }),
+    );
+    json!({
+        "http": rules,
+        "addresses": webs.map(|web| web.address.ip().to_string()),
+        "secrets": { secret: [webs[0].address.ip().to_string()] },
+    })
+}
+
+/// Steps that send the secret `bank` to `url` in all the ways that there are.
+fn sends(url: &str) -> Value {
+    let headers = json!({
+        "authorization": "Bearer {{stepbox:secret:bank}}",
+        "x-basic": "Basic {{stepbox:basic:ann:bank}}",
+    });
+    json!({ "method": "POST", "url": url, "headers": headers, "body": "{{stepbox:secret:bank}}" })
 }
 
 async fn set(server: &Client, name: &str, value: &str) -> Answer {
@@ -71,8 +102,16 @@ async fn revealed(data: &Path, key: &str, names: &[String]) -> Vec<Option<String
     values
 }
 
+/// What nobody must find anywhere: the value as it is, and as it goes out in Basic authentication.
+fn forms_of_the_value() -> [String; 2] {
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("ann:{VALUE}"));
+    ["hunter2".to_owned(), basic]
+}
+
 #[tokio::test]
 async fn no_value_is_in_any_file_answer_or_line_of_the_log() {
+    let bank = Web::start(|_| web::ok("paid")).await;
+    let stranger = Web::start_on("127.0.0.2:0", |_| web::ok("paid")).await;
     let key = new_key();
     let mut server = Setup::default().with_variable(KEY_VARIABLE, &key).start().await;
     let mut seen = vec![set(&server, "bank?triggeredBy=ann", VALUE).await.text];
@@ -98,6 +137,20 @@ async fn no_value_is_in_any_file_answer_or_line_of_the_log() {
         )
         .await;
     server.over("o-1").await;
+    // A step sends it to whom it is granted for, who gets it, and to another, who hears nothing.
+    server.upload("egress", guests::egress()).await.expect(201);
+    grant(&server, "egress", &for_the_first([&bank, &stranger], "bank")).await;
+    let plan = json!({ "requests": [sends(&bank.url("/pay")), sends(&stranger.url("/pay"))] });
+    server.start("s-1", "egress", &plan).await.expect(201);
+    let heard = server.result("s-1").await;
+    assert_eq!((&heard[0]["status"], &heard[1]["kind"]), (&json!(200), &json!("Denied")), "{heard}");
+    let [told] = &bank.heard()[..] else { panic!("{:?}", bank.heard()) };
+    let [plain, basic] = forms_of_the_value();
+    assert_eq!(told.header("authorization"), Some(format!("Bearer {VALUE}").as_str()));
+    assert_eq!(told.header("x-basic"), Some(format!("Basic {basic}").as_str()));
+    assert_eq!(told.body, b"{{stepbox:secret:bank}}", "a body is sent as the guest wrote it");
+    assert_eq!(stranger.counts().made, 0, "{:?}", stranger.heard());
+    seen.push(heard.to_string());
     for path in [
         "/admin/v1/secrets",
         "/zart/admin/v1/secrets",
@@ -107,25 +160,51 @@ async fn no_value_is_in_any_file_answer_or_line_of_the_log() {
         "/admin/v1/executions/o-1/detail",
         "/admin/v1/executions/o-1/logs",
         "/api/v1/executions/o-1",
+        "/admin/v1/executions/s-1/detail",
+        "/admin/v1/executions/s-1/logs",
+        "/admin/v1/executions/s-1/runs",
+        "/api/v1/executions/s-1",
+        "/admin/v1/modules/egress/grants",
+        "/admin/v1/failures",
         "/admin/v1/secrets/bank",
         "/readyz",
     ] {
         seen.push(server.get(path).await.text);
     }
     let listed = command(&server, &["list"], "");
-    assert!(said(&listed).starts_with("bank  set 20"), "{}", said(&listed));
+    let line = said(&listed);
+    assert!(line.starts_with("bank  set 20") && line.ends_with("granted to egress\n"), "{line}");
     seen.push(said(&listed));
     assert!(server.terminate().await.success());
     server.restart();
     server.kill_9();
     seen.push(server.log_text());
-    for text in &seen {
-        assert!(!text.contains("hunter2") && !text.contains(&key), "{text}");
+    for hidden in [&plain, &basic, &key] {
+        assert_eq!(seen.iter().find(|text| text.contains(hidden.as_str())), None);
+        assert_eq!(files_with(server.data().parent().unwrap(), hidden.as_bytes()), [] as [&str; 0]);
     }
-    assert_eq!(files_with(server.data().parent().unwrap(), b"hunter2"), [] as [&str; 0]);
-    assert_eq!(files_with(server.data().parent().unwrap(), key.as_bytes()), [] as [&str; 0]);
     // It is there, all the same.
     assert_eq!(revealed(&server.data(), &key, &["bank".to_owned()]).await, [Some(VALUE.to_owned())]);
+}
+
+/// As long as a grant names it, and no longer; whoever has the secret set is told with it.
+#[tokio::test]
+async fn the_list_says_which_tasks_are_granted_it() {
+    let server = Setup::default().with_variable(KEY_VARIABLE, &new_key()).start().await;
+    let granted_to = async || -> Value {
+        let listed = server.get("/admin/v1/secrets").await.expect(200);
+        listed[0]["grantedTo"].clone()
+    };
+    // Before it is set, too: an admin may grant first.
+    grant(&server, "scenario", &json!({ "secrets": { "bank": ["api.example.com"] } })).await;
+    assert_eq!(set(&server, "bank", VALUE).await.expect(201)["grantedTo"], json!(["scenario"]));
+    grant(&server, "raw", &json!({ "secrets": { "bank": ["b.example.com"], "till": ["*"] } })).await;
+    assert_eq!(granted_to().await, json!(["raw", "scenario"]));
+    grant(&server, "scenario", &json!({})).await;
+    assert_eq!(granted_to().await, json!(["raw"]));
+    server.delete("/admin/v1/modules/raw").await.expect_empty(204);
+    assert_eq!(granted_to().await, json!([]));
+    assert_eq!(server.delete("/admin/v1/secrets/bank").await.expect(200)["grantedTo"], json!([]));
 }
 
 #[tokio::test]

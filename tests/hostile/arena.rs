@@ -70,8 +70,8 @@ impl Arena {
     }
 
     async fn attacked(&self, attack: Attack) -> Row {
-        let Attack { name, deed, answer, at_once } = attack;
-        let deed = self.prepared(&name, deed).await;
+        let Attack { name, deed, answer, at_once, limits } = attack;
+        self.prepare(&name, &deed, limits).await;
         let quiet = match is_long() {
             true => Some(median(&neighbours(&self.server, 20).await)),
             false => None,
@@ -105,13 +105,16 @@ impl Arena {
         Row { name, outcome, took, quiet, during, memory_before, memory_after }
     }
 
-    /// Uploads what the attack needs, and is no part of it.
-    async fn prepared(&self, name: &str, deed: Deed) -> Deed {
-        if let Deed::Run { component, .. } = &deed {
-            let answer = self.server.upload(&task_of(name), component.clone()).await;
-            assert_eq!(answer.status, 201, "{name}: {answer:#?}");
+    /// Uploads and sets what the attack needs, and is no part of it.
+    async fn prepare(&self, name: &str, deed: &Deed, limits: Option<Value>) {
+        let Deed::Run { component, .. } = deed else { return };
+        let task = task_of(name);
+        let answer = self.server.upload(&task, component.clone()).await;
+        assert_eq!(answer.status, 201, "{name}: {answer:#?}");
+        if let Some(limits) = limits {
+            let put = self.server.request("PUT", &format!("/admin/v1/modules/{task}/limits"));
+            self.server.send(put.json(&limits)).await.expect(200);
         }
-        deed
     }
 
     /// Does it so many times at once, and holds each answer to what it must be.

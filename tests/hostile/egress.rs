@@ -14,6 +14,8 @@ use crate::harness::{
     *,
 };
 
+/// More than the attempts of any other attack here send.
+const REQUESTS_MAX: usize = 40;
 const SECRET: &str = "the-value-of-the-secret";
 
 /// Every grant but the one that matters.
@@ -41,7 +43,8 @@ async fn no_request_goes_where_it_may_not() {
         ports.iter().map(|port| json!({ "scheme": "http", "host": "*", "port": port })).collect();
     let grants = json!({ "http": http, "addresses": ["127.0.0.2/32"], "secrets": { "KEY": ["127.0.0.3"] } });
     server.send(server.request("PUT", "/admin/v1/modules/egress/grants").json(&grants)).await.expect(200);
-    let limits = json!({ "responseBodyMaxBytes": 1 << 20, "requestMaxMs": 2_000 });
+    let limits =
+        json!({ "responseBodyMaxBytes": 1 << 20, "requestMaxMs": 2_000, "requestsMax": REQUESTS_MAX });
     server.send(server.request("PUT", "/admin/v1/modules/egress/limits").json(&limits)).await.expect(200);
     let secret =
         server.request("PUT", "/admin/v1/secrets/KEY").header("content-type", "text/plain").body(SECRET);
@@ -54,6 +57,7 @@ async fn no_request_goes_where_it_may_not() {
         Attack::new(name, Deed::Start { task: "egress", payload }, Completed(holds))
     };
     let with_secret = json!({ "requests": [{ "url": elsewhere.url("/"), "headers": { "authorization": "Bearer {{stepbox:secret:KEY}}" } }] });
+    let flood = json!({ "flood": { "request": { "url": bombs.url("/flood") }, "times": 2_000 } });
     arena
         .withstand(vec![
             run("this machine, in thirty spellings", asks(&spellings_of_loopback(port)), nothing_came_back),
@@ -64,6 +68,11 @@ async fn no_request_goes_where_it_may_not() {
                 |heard| heard[0]["status"] == 302 && heard[1]["kind"] == "Denied",
             ),
             run("a secret for who may not have it", with_secret, nothing_came_back),
+            run("two thousand requests of one attempt", flood, |heard| {
+                heard[0]["body"] == REQUESTS_MAX.to_string()
+                    && heard[0]["kind"] == "OverLimit"
+                    && heard[0]["error"].as_str().is_some_and(|error| error.contains("requestsMax is 40"))
+            }),
             run("a body of 32 MB", asks(&[bombs.url("/body")]), |heard| heard[0]["kind"] == "OverLimit"),
             run("headers of 4 MB", asks(&[bombs.url("/headers")]), nothing_came_back),
             run(
@@ -75,6 +84,9 @@ async fn no_request_goes_where_it_may_not() {
         ])
         .await;
     assert_eq!(private.counts().made, 0, "{:?}", private.heard());
+    // Of each flood so many, and not one more, have reached the server.
+    let flooded = bombs.heard().iter().filter(|heard| heard.line().contains("/flood")).count();
+    assert!(flooded > 0 && flooded % REQUESTS_MAX == 0, "{flooded} requests have arrived");
     let told = format!("{:?}", elsewhere.heard());
     assert!(!told.contains(SECRET), "the secret has left: {told}");
     arena.close().await;

@@ -12,6 +12,7 @@ use crate::harness::*;
 pub fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();
     attacks.extend(processor());
+    attacks.extend(beginnings());
     attacks.extend(stack_and_memory());
     attacks.extend(values());
     attacks.extend(host_calls());
@@ -68,6 +69,30 @@ fn processor() -> Vec<Attack> {
         &["CPU"],
     ));
     attacks
+}
+
+/// The function that WebAssembly calls before any other, in each instance that is made. It can tell
+/// which one it is in: the clock of `describe` stands at one moment for ever, that of a handler at
+/// the start of its run, and that of a step has only begun to count. So an upload that is taken may
+/// still have it do harm later.
+fn beginnings() -> Vec<Attack> {
+    const IN_DESCRIBE: &str = "(i64.const 1767225600000000000)";
+    let begins = |only_in: &str, deed: &str, guest: WatGuest| {
+        let condition = format!("({only_in} (call $mono) {IN_DESCRIBE})");
+        guest.with(&format!("(func $begins (if {condition} (then {deed}))) (start $begins)"))
+    };
+    let in_handler = |deed: &str| begins("i64.ne", deed, WatGuest::default());
+    let in_step = |deed: &str| begins("i64.lt_u", deed, in_step(""));
+    let loops = "(loop $l (br $l))";
+    let grows = "(loop $more (drop (memory.grow (i32.const 16))) (br $more))";
+    vec![
+        run("a start that loops, handler", &in_handler(loops), Failed("over_limit", &["handlerCpuMaxMs"])),
+        run("a start that loops, step", &in_step(loops), StepFailed("over_limit", &["attemptCpuMaxMs"])),
+        run("a start that traps, handler", &in_handler("unreachable"), Failed("trapped", &["unreachable"])),
+        run("a start that traps, step", &in_step("unreachable"), StepFailed("trapped", &["unreachable"])),
+        run("a start that takes memory, handler", &in_handler(grows), Failed("over_limit", &["memory"])),
+        run("a start that takes memory, step", &in_step(grows), StepFailed("over_limit", &["memory"])),
+    ]
 }
 
 fn stack_and_memory() -> Vec<Attack> {
@@ -189,6 +214,17 @@ fn host_calls() -> Vec<Attack> {
             }),
         ),
         Attack::new(
+            "a step's function that forges",
+            Deed::Raw(
+                json!({ "calls": [{ "call": "step", "name": "s", "function": name, "input": "null" }] }),
+            ),
+            Completed(|result| {
+                result["heard"][0]["failure"]["message"]
+                    .as_str()
+                    .is_some_and(|m| m.contains("\\u{1b}[31mred") && m.contains("printable"))
+            }),
+        ),
+        Attack::new(
             "a step's name of a megabyte",
             Deed::Raw(call(&"x".repeat(900_000))),
             Completed(|result| {
@@ -277,12 +313,29 @@ fn output() -> Vec<Attack> {
             Failed("trapped", &["all is well"]),
         ),
         Attack::new(
-            "a failure that forges",
+            "a failure that forges, step",
             Deed::Script(vec![step_with(
                 "forges",
                 json!({ "act": { "fail": { "message": forged, "fatal": true } } }),
             )]),
-            StepFailed("error", &["all is well"]),
+            StepFailed("error", &["all is well\\u{1b}[2J", "\\u{202e}gnp.exe"]),
+        ),
+        Attack::new(
+            "a failure that forges, handler",
+            Deed::Script(vec![json!({ "fail": { "message": forged } })]),
+            Failed("error", &["all is well\\u{1b}[2J", "\\u{202e}gnp.exe"]),
+        ),
+        // What the handler hears of a step is what the journal has, now and in every replay.
+        Attack::new(
+            "a failure that forges, heard by the handler",
+            Deed::Script(vec![settle(
+                "forges",
+                json!({ "act": { "fail": { "message": forged, "fatal": true } } }),
+            )]),
+            Completed(|results| {
+                let message = results[0]["failure"]["message"].as_str().unwrap_or_default();
+                message.contains("all is well\\u{1b}[2J") && !message.contains('\u{1b}')
+            }),
         ),
     ]
 }
@@ -324,6 +377,13 @@ fn crowds() -> Vec<Attack> {
         run("a crowd of endless loops, handler", &endless, Failed("over_limit", &["CPU"])).at_once(crowd),
         run("a crowd of endless loops, step", &in_step("(loop $l (br $l))"), StepFailed("over_limit", &[]))
             .at_once(crowd),
+        run(
+            "a crowd of whom two may go on at a time",
+            &in_step("(loop $l (br $l))"),
+            StepFailed("over_limit", &["more than 100 ms"]),
+        )
+        .with_limits(json!({ "liveMax": 2, "attemptCpuMaxMs": 100 }))
+        .at_once(crowd),
         run("a crowd that takes all memory", &greedy, StepFailed("over_limit", &["memory"])).at_once(crowd),
         Attack::new(
             "a crowd that panics",

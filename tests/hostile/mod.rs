@@ -15,6 +15,7 @@ mod arena;
 mod attack;
 mod clients;
 mod component;
+mod crowds;
 mod egress;
 mod guests;
 mod output;

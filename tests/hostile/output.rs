@@ -20,6 +20,7 @@ async fn what_it_prints_is_bounded_and_told_by_line() {
     assert!(!server.written("o-1", "more than").is_empty(), "it is said that the rest is dropped");
 }
 
-fn forges(c: char) -> bool {
+/// Whether it could end a line, speak to a terminal, or turn the direction of what follows.
+pub fn forges(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -50,6 +50,20 @@ async fn memory() {
     }
 }
 
+/// An admin who gives a task more makes room for modules that need it from the start.
+#[tokio::test]
+async fn an_upload_describes_itself_within_the_memory_of_its_task() {
+    // Less than Rust guests begin with.
+    let server = server_with("memoryMaxBytes=1048576").await;
+    let message = server.upload("wide", guests::raw()).await.error(422, "describe_failed");
+    assert!(message.contains("an instance may have 1048576 bytes (1 MiB)"), "{message}");
+    let limits = server.request("PUT", "/admin/v1/modules/wide/limits");
+    server.send(limits.json(&json!({ "memoryMaxBytes": 64 << 20 }))).await.expect(200);
+    server.upload("wide", guests::raw()).await.expect(201);
+    server.start("wide", "wide", &json!({ "calls": [] })).await.expect(201);
+    server.result("wide").await;
+}
+
 #[tokio::test]
 async fn tables() {
     let server = server_with("tableMaxElements=100").await;
@@ -141,6 +155,19 @@ async fn sizes_of_values() {
         message.contains("a value of task \"scenario\" may have 2048 bytes (valueMaxBytes)"),
         "{message}"
     );
+    server.run_script("event", &script([wait_event("go")])).await;
+    let answer = server.event("event", "go", &json!("x".repeat(2_047))).await;
+    let message = answer.error(413, "too_large");
+    assert_eq!(
+        message,
+        "the event has 2049 bytes; a value of task \"scenario\" may have 2048 bytes (valueMaxBytes): keep large \
+         data elsewhere and pass a reference to it, or raise the limit with PUT \
+         /admin/v1/modules/scenario/limits"
+    );
+    assert_eq!(answer.json()["maxBytes"], 2_048);
+    server.event("event", "other", &json!("x".repeat(2_046))).await.expect(202);
+    server.event("event", "go", &Value::Null).await.expect(202);
+    server.result("event").await;
     assert_unharmed(&server).await;
 }
 

@@ -104,9 +104,7 @@ impl From<EngineError> for ApiError {
             EngineError::PayloadRefused { pointer, .. } => {
                 Self::unprocessable("payload_refused", text).with("pointer", pointer)
             }
-            EngineError::PayloadTooLarge { max_bytes, .. } => {
-                Self::too_large(text).with("maxBytes", max_bytes)
-            }
+            EngineError::ValueTooLarge { max_bytes, .. } => Self::too_large(text).with("maxBytes", max_bytes),
             EngineError::IdTaken { .. } => Self::conflict("id_taken", text),
             EngineError::UnknownExecution(_) => Self::not_found("unknown_execution", text),
             EngineError::AlreadyOver { status, .. } => {

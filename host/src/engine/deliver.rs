@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepbox_domain::{
-    EventName, ExecutionId, ExecutionStatus, Json,
+    EventName, ExecutionId, ExecutionStatus, Json, Limit,
     audit::{AuditAction, AuditEntry},
 };
 
-use super::{Engine, EngineError, Inner, Who, carried_through};
+use super::{Engine, EngineError, Inner, Who, carried_through, settings::check_value};
 use crate::store::{Cancel, EventAdded, ExecutionView};
 
 /// What became of an event. Stored either way.
@@ -21,7 +21,8 @@ pub enum Delivery {
 }
 
 impl Engine {
-    /// Keeps an event for the execution and wakes the run if it waits for it.
+    /// Keeps an event for the execution and wakes the run if it waits for it. One that is larger
+    /// than a value of the task may be is refused.
     pub async fn send_event(
         &self,
         execution: &ExecutionId,
@@ -70,6 +71,13 @@ async fn deliver(
     name: &EventName,
     payload: &Json,
 ) -> Result<Delivery, EngineError> {
+    // No task's limit is below this, so most events need nobody to look whose they are.
+    if payload.as_str().len() as u64 > Limit::ValueMaxBytes.least() {
+        let Some(view) = engine.store.execution(execution).await? else {
+            return Err(EngineError::UnknownExecution(execution.clone()));
+        };
+        check_value(&engine.settings.of(&view.task).limits, &view.task, "the event", payload)?;
+    }
     match engine.store.add_event(execution, name, payload, engine.clock.now()).await? {
         EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
         EventAdded::AlreadyOver(status) => {

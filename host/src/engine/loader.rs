@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use stepbox_domain::Digest;
+use stepbox_domain::{Digest, Limits};
 
 use crate::{
     sandbox::{self, Guest, Inspected, Rejected, Sandbox},
@@ -17,7 +17,8 @@ use crate::{
 #[async_trait]
 pub trait Loader: Send + Sync {
     /// The verdict on an upload. What passes is ready to be loaded.
-    async fn inspect(&self, component: &[u8]) -> Result<Inspected, Rejected>;
+    /// The task that it is for has these limits.
+    async fn inspect(&self, component: &[u8], limits: &Arc<Limits>) -> Result<Inspected, Rejected>;
 
     async fn load(&self, digest: &Digest) -> Result<Arc<dyn Guest>, LoadError>;
 
@@ -44,8 +45,8 @@ pub struct StoredModules {
 
 #[async_trait]
 impl Loader for StoredModules {
-    async fn inspect(&self, component: &[u8]) -> Result<Inspected, Rejected> {
-        self.sandbox.inspect(component).await
+    async fn inspect(&self, component: &[u8], limits: &Arc<Limits>) -> Result<Inspected, Rejected> {
+        self.sandbox.inspect_within(component, limits).await
     }
 
     async fn load(&self, digest: &Digest) -> Result<Arc<dyn Guest>, LoadError> {

@@ -139,9 +139,9 @@ pub enum EngineError {
     #[error("the payload is refused by the task's schema at \"{pointer}\": {reason}")]
     PayloadRefused { pointer: String, reason: String },
     #[error(
-        "the payload has {bytes} bytes; a value of task \"{task}\" may have {max_bytes} bytes (valueMaxBytes): keep large data elsewhere and pass a reference to it"
+        "{what} has {bytes} bytes; a value of task \"{task}\" may have {max_bytes} bytes (valueMaxBytes): keep large data elsewhere and pass a reference to it, or raise the limit with PUT /admin/v1/modules/{task}/limits"
     )]
-    PayloadTooLarge { task: TaskName, bytes: usize, max_bytes: u64 },
+    ValueTooLarge { what: &'static str, task: TaskName, bytes: usize, max_bytes: u64 },
     #[error(
         "the execution id \"{id}\" is taken by another start of task \"{task}\", with another task or payload; use a new id"
     )]

@@ -124,7 +124,8 @@ impl Engine {
         who: Who,
     ) -> Result<Uploaded, EngineError> {
         let engine = &self.0;
-        let inspected = engine.loader.inspect(&component).await.map_err(EngineError::Rejected)?;
+        let limits = engine.settings.of(&task).limits.clone();
+        let inspected = engine.loader.inspect(&component, &limits).await.map_err(EngineError::Rejected)?;
         if let Some(schema) = &inspected.manifest.task.payload {
             validator(schema).map_err(|reason| EngineError::Rejected(Rejected::BadSchema { reason }))?;
         }

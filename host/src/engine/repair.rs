@@ -24,6 +24,7 @@ use super::{
     Engine, EngineError, Inner, Who, carried_through,
     grants::{check_granted, why_not_active},
     modules::{Active, Modules},
+    settings::check_value,
     stopping::Phase,
     turns::Turn,
 };
@@ -124,6 +125,9 @@ impl Engine {
         let order = Order { who, dry_run, bulk: None };
         carried_through(async move {
             let floor = Floor::take(&engine, &execution).await?;
+            if let Ok(result) = &outcome {
+                floor.check_value(&engine, "the result", result)?;
+            }
             mend(&engine, &floor, &order, |seen| Ok(resolved(seen, &step, &outcome, &order)?)).await
         })
         .await
@@ -142,6 +146,9 @@ impl Engine {
         let order = Order { who, dry_run, bulk: None };
         carried_through(async move {
             let floor = Floor::take(&engine, &execution).await?;
+            if let Some(payload) = &payload {
+                floor.check_value(&engine, "the payload", payload)?;
+            }
             let active = floor.active_for(&engine, payload.as_ref()).await?;
             mend(&engine, &floor, &order, |seen| Ok(restarted(seen, &active, payload.as_ref(), &order))).await
         })
@@ -255,6 +262,13 @@ impl<'a> Floor<'a> {
             None => Err(EngineError::UnknownExecution(execution.clone())),
             Some(view) => Ok(Floor { _turn: turn, modules, view }),
         }
+    }
+
+    /// Of what the repair brings along. What the execution has already it keeps, whatever the limit
+    /// is by now.
+    fn check_value(&self, engine: &Inner, what: &'static str, value: &Json) -> Result<(), EngineError> {
+        let task = &self.view.task;
+        check_value(&engine.settings.of(task).limits, task, what, value)
     }
 
     /// The version that a new run gets. It must take the payload: the new one, else the old one,

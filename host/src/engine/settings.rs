@@ -6,11 +6,13 @@ use std::{
 };
 
 use stepbox_domain::{
-    Limits, TaskName,
+    Json, Limit, Limits, TaskName,
     capability::{Grants, SecretName},
     limits::LimitSettings,
 };
 use tokio::sync::watch;
+
+use super::EngineError;
 
 /// The settings of all tasks, in memory; the store has the truth.
 pub(crate) struct Settings {
@@ -26,6 +28,20 @@ pub(crate) struct Settings {
 pub(crate) struct TaskSettings {
     pub grants: Arc<Grants>,
     pub limits: Arc<Limits>,
+}
+
+/// Whether a value may come to `task` from outside, by the same limit as those of its own.
+pub(crate) fn check_value(
+    limits: &Limits,
+    task: &TaskName,
+    what: &'static str,
+    value: &Json,
+) -> Result<(), EngineError> {
+    let (bytes, max_bytes) = (value.as_str().len(), limits.get(Limit::ValueMaxBytes));
+    match bytes as u64 > max_bytes {
+        true => Err(EngineError::ValueTooLarge { what, task: task.clone(), bytes, max_bytes }),
+        false => Ok(()),
+    }
 }
 
 impl Settings {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepbox_domain::{ExecutionId, Fingerprint, Json, Limit, TaskName};
 
-use super::{Engine, EngineError, carried_through, grants::why_not_active, worker};
+use super::{Engine, EngineError, carried_through, grants::why_not_active, settings::check_value, worker};
 use crate::store::{Creation, ExecutionView, NewExecution};
 
 /// What a start came to.
@@ -43,11 +43,9 @@ impl Engine {
         let modules = engine.modules.read().await;
         let refusal = match modules.active(&task) {
             None => EngineError::UnknownTask(task.clone()),
-            Some(active) => match active.accepts(&payload) {
-                Ok(()) if payload.as_str().len() as u64 > limits.get(Limit::ValueMaxBytes) => {
-                    let (bytes, max_bytes) = (payload.as_str().len(), limits.get(Limit::ValueMaxBytes));
-                    EngineError::PayloadTooLarge { task: task.clone(), bytes, max_bytes }
-                }
+            Some(active) => match check_value(&limits, &task, "the payload", &payload)
+                .and_then(|()| active.accepts(&payload))
+            {
                 Ok(()) => {
                     let now = engine.clock.now();
                     // A place that is free is taken at once, and start and claim are one commit.

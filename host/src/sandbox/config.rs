@@ -16,7 +16,7 @@ pub struct SandboxConfig {
     pub compile: CompileLimits,
     pub guest: GuestLimits,
     pub pool: PoolSizes,
-    /// What holds where no task is known yet: for `describe`.
+    /// What holds where no task is known: for `describe`, unless it is told.
     pub limits: Limits,
     /// What no instance is ever given more than: the pool's places are as large.
     pub ceilings: Limits,

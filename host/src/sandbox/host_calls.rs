@@ -12,7 +12,7 @@ use super::{
     bindings::stepbox::task::{durable, types},
     ending::Stop,
     limits::CpuMeter,
-    output::cut,
+    output::{cut, forges, printable},
     state::{Role, State},
     values::{self, domain_options, json_from_guest, wit_failure},
 };
@@ -175,10 +175,11 @@ fn step_call(
     options: types::StepOptions,
 ) -> std::result::Result<StepCall, Failure> {
     let name = step_name(name)?;
-    if function.is_empty() || function.chars().count() > 200 {
-        let said = cut(&function, 40);
+    // Its name stands in messages, and in the journal.
+    if function.is_empty() || function.chars().count() > 200 || function.contains(forges) {
+        let said = printable(cut(&function, 40));
         return Err(values::misuse(format!(
-            "step \"{name}\": the function \"{said}\" must have 1 to 200 characters"
+            "step \"{name}\": the function \"{said}\" must have 1 to 200 printable characters"
         )));
     }
     let input =

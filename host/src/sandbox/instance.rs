@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stepbox_domain::{FailureKind, Json, RunId, step::AttemptFailure};
+use stepbox_domain::{FailureKind, Json, Limits, RunId, step::AttemptFailure};
 use wasmtime::Store;
 
 use super::{
@@ -75,11 +75,11 @@ impl Guest for Module {
 impl Module {
     /// Has the module describe itself, in an instance that may call nothing of the host. The
     /// error is a sentence.
-    pub(super) async fn describe(&self) -> Result<String, Ending> {
+    pub(super) async fn describe(&self, limits: Arc<Limits>) -> Result<String, Ending> {
         let runtime = &self.runtime;
         let _place = runtime.describes.take().await;
         let run = RunId::parse("describe").expect("a run id may be called so");
-        let bounds = runtime.bounds(runtime.default_limits.clone());
+        let bounds = runtime.bounds(limits);
         let state = State::describe(run, bounds, &runtime.describes.memory);
         let mut store = runtime.store(state);
         let cpu = store.data().cpu.clone();

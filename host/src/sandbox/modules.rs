@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use stepbox_domain::{Digest, Json, Manifest, manifest::ManifestError};
+use stepbox_domain::{Digest, Json, Limits, Manifest, manifest::ManifestError};
 use tokio::sync::OnceCell;
 use wasmtime::component::Component;
 
@@ -70,7 +70,19 @@ impl Sandbox {
 
     /// Finds out whether `component` is a task module and what it says of itself. Of what is
     /// accepted the machine code is kept, and the module is ready to be loaded.
+    ///
+    /// It describes itself within the limits of a task for which nothing is set.
     pub async fn inspect(&self, component: &[u8]) -> Result<Inspected, Rejected> {
+        self.inspect_within(component, &self.runtime.default_limits).await
+    }
+
+    /// The same, within the limits of the task that it is for: what that task could run can describe
+    /// itself as well.
+    pub async fn inspect_within(
+        &self,
+        component: &[u8],
+        limits: &Arc<Limits>,
+    ) -> Result<Inspected, Rejected> {
         let max_bytes = self.compiler.upload_max_bytes();
         if component.len() > max_bytes {
             return Err(Rejected::TooLarge { bytes: component.len(), max_bytes });
@@ -79,16 +91,21 @@ impl Sandbox {
 
         let digest = Digest::of(component);
         let known = self.modules().contains_key(&digest);
-        let inspected = self.inspect_as(&digest, component).await;
+        let inspected = self.inspect_as(&digest, component, limits).await;
         if inspected.is_err() && !known {
             self.forget(&digest);
         }
         inspected
     }
 
-    async fn inspect_as(&self, digest: &Digest, component: &[u8]) -> Result<Inspected, Rejected> {
+    async fn inspect_as(
+        &self,
+        digest: &Digest,
+        component: &[u8],
+        limits: &Arc<Limits>,
+    ) -> Result<Inspected, Rejected> {
         let prepared = self.prepared(digest, async || Ok(component.to_vec())).await?;
-        let text = self.description(&prepared.module).await?;
+        let text = self.description(&prepared.module, limits).await?;
         let manifest = Manifest::parse(&text)?;
         let manifest_text = Json::parse(text).map_err(|error| ManifestError::NotJson(error.to_string()))?;
         Ok(Inspected {
@@ -102,9 +119,10 @@ impl Sandbox {
         })
     }
 
-    async fn description(&self, module: &Module) -> Result<String, Rejected> {
+    async fn description(&self, module: &Module, limits: &Arc<Limits>) -> Result<String, Rejected> {
         let wall_max_ms = self.runtime.limits.describe_wall_max_ms;
-        let described = tokio::time::timeout(Duration::from_millis(wall_max_ms), module.describe()).await;
+        let describing = module.describe(limits.clone());
+        let described = tokio::time::timeout(Duration::from_millis(wall_max_ms), describing).await;
         match described {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(Ending::Failed(failure))) => {

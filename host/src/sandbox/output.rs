@@ -180,16 +180,26 @@ pub(crate) fn forges(c: char) -> bool {
         )
 }
 
-/// `text` with everything escaped that [`forges`].
+/// `text` in one line, with everything escaped that [`forges`].
 pub(super) fn printable(text: &str) -> String {
+    escaped(text, forges)
+}
+
+/// The same, for what is shown as a text of its own: lines and tabs are left to it. Done again, it
+/// changes nothing.
+pub(super) fn printable_lines(text: &str) -> String {
+    escaped(text, |c| forges(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         match c {
+            c if !is_escaped(c) => out.push(c),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             // Writing to a String cannot fail.
-            c if forges(c) => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
-            c => out.push(c),
+            c => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
         }
         out
     })
@@ -323,6 +333,14 @@ mod tests {
         output.write(Stream::Stderr, b"unfinished");
         let words = output.last_words();
         assert_eq!((words.len(), words[0].as_str(), words[8].as_str()), (9, "line 92", "unfinished"));
+    }
+
+    #[test]
+    fn a_text_keeps_its_lines_and_loses_what_speaks_to_terminals() {
+        let text = "one\n\ttwo\r\u{1b}[2J\u{7f}\u{9b}31m\u{202e}gnp\u{2066}\u{0}é";
+        let shown = printable_lines(text);
+        assert_eq!(shown, "one\n\ttwo\\r\\u{1b}[2J\\u{7f}\\u{9b}31m\\u{202e}gnp\\u{2066}\\u{0}é");
+        assert_eq!(printable_lines(&shown), shown);
     }
 
     proptest! {

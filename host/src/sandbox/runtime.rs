@@ -35,7 +35,7 @@ const STACK_BYTES: usize = 2 << 20;
 pub(super) struct Runtime {
     pub engine: Engine,
     pub limits: Arc<GuestLimits>,
-    /// For `describe`, of which no task is known yet.
+    /// For `describe` where no task is known.
     pub default_limits: Arc<Limits>,
     turns: Arc<Turns>,
     without_limits: bool,
@@ -70,7 +70,10 @@ impl Runtime {
 
         let sizes: &PoolSizes = &config.pool;
         let describe_bytes = size(&config.limits, Limit::MemoryMaxBytes);
-        let describes_memory = describe_bytes.saturating_mul(DESCRIBES_MAX as usize);
+        // Each of them by default, and one that has all that a task may have.
+        let describes_memory = describe_bytes
+            .saturating_mul(DESCRIBES_MAX as usize)
+            .max(size(&config.ceilings, Limit::MemoryMaxBytes));
         Ok(Arc::new(Runtime {
             engine,
             outside,

@@ -11,7 +11,7 @@ use stepbox_domain::{
 use super::{
     bindings::stepbox::task::types,
     bounds::Bounds,
-    output::{cut, printable},
+    output::{cut, printable, printable_lines},
 };
 
 pub(super) fn misuse(message: impl Into<String>) -> Failure {
@@ -104,12 +104,17 @@ pub(super) fn attempt_failure_from_guest(
 
 /// A guest's own error is worth more than its form: what cannot be kept is left out, and that
 /// is said.
+///
+/// The message goes into the journal as people will read it, in a terminal too, so nothing in it
+/// speaks to one. Details are data, as results are, and are kept to the letter.
 fn said(message: String, details: Option<String>, bounds: &Bounds) -> (String, Option<Json>) {
     let max_bytes = bounds.host.message_max_bytes;
-    let mut message = if message.len() > max_bytes {
-        format!("{}… (cut: it had {} bytes)", cut(&message, max_bytes), message.len())
-    } else {
-        message
+    // Cut before, so that no more is looked at than is kept; and after, since what is escaped grows.
+    let shown = printable_lines(cut(&message, max_bytes));
+    let is_cut = message.len() > max_bytes || shown.len() > max_bytes;
+    let mut message = match is_cut {
+        true => format!("{}… (cut: it had {} bytes)", cut(&shown, max_bytes), message.len()),
+        false => shown,
     };
     let details = details.and_then(|text| {
         json_from_guest(text, "its details", bounds.value_max_bytes())

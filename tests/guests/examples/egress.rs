@@ -12,8 +12,17 @@ struct Plan {
     /// Sent in steps, one after the other.
     #[serde(default)]
     requests: Vec<Ask>,
+    /// Sent in one attempt of one step.
+    flood: Option<Flood>,
     /// Sent by the handler itself, which no host lets it.
     outside: Option<Ask>,
+}
+
+/// One request again and again.
+#[derive(Deserialize, Serialize, JsonSchema)]
+struct Flood {
+    request: Ask,
+    times: u32,
 }
 
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -57,17 +66,34 @@ impl Ask {
     }
 }
 
+impl From<Result<http::Response, http::Error>> for Heard {
+    fn from(heard: Result<http::Response, http::Error>) -> Self {
+        match heard {
+            Ok(answer) => {
+                Heard { status: Some(answer.status), body: Some(answer.text()), ..Heard::default() }
+            }
+            Err(error) => Heard {
+                kind: Some(format!("{:?}", error.kind())),
+                error: Some(error.to_string()),
+                ..Heard::default()
+            },
+        }
+    }
+}
+
 /// What came back, whatever it is.
 #[step]
 fn ask(request: Ask) -> Result<Heard, StepError> {
-    Ok(match request.send() {
-        Ok(answer) => Heard { status: Some(answer.status), body: Some(answer.text()), ..Heard::default() },
-        Err(error) => Heard {
-            kind: Some(format!("{:?}", error.kind())),
-            error: Some(error.to_string()),
-            ..Heard::default()
-        },
-    })
+    Ok(request.send().into())
+}
+
+/// Goes on whatever comes back: what the last one heard, with how many were answered for a body.
+#[step]
+fn flood(flood: Flood) -> Result<Heard, StepError> {
+    let heard: Vec<_> = (0..flood.times).map(|_| flood.request.send()).collect();
+    let answered = heard.iter().filter(|heard| heard.is_ok()).count();
+    let last = heard.into_iter().last().map(Heard::from).unwrap_or_default();
+    Ok(Heard { body: Some(answered.to_string()), ..last })
 }
 
 /// The body of a good answer; all else is an error.
@@ -109,6 +135,9 @@ fn egress(plan: Plan) -> Result<Vec<Heard>, TaskError> {
         return Ok(vec![Heard { status: Some(answer.status), ..Heard::default() }]);
     }
     let mut heard = Vec::new();
+    if let Some(requests) = plan.flood {
+        heard.push(flood(requests)?);
+    }
     for request in plan.requests {
         heard.push(ask(request)?);
     }

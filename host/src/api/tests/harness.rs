@@ -167,7 +167,7 @@ struct Scripted;
 
 #[async_trait]
 impl Loader for Scripted {
-    async fn inspect(&self, component: &[u8]) -> Result<Inspected, Rejected> {
+    async fn inspect(&self, component: &[u8], _: &Arc<Limits>) -> Result<Inspected, Rejected> {
         let text = String::from_utf8_lossy(component);
         let reason = || "of that".to_owned();
         let rejected = match text.as_ref() {

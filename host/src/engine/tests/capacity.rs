@@ -299,16 +299,44 @@ fn a_run_makes_as_many_calls_as_its_task_may() {
 }
 
 #[test]
-fn a_payload_is_no_larger_than_a_value_of_its_task() {
-    let guest = Scripted::new(|mut h| async move { h.step("a", once()).await });
-    let host = Host::start(&store(None), &guest, config_with(&[(Limit::ValueMaxBytes, 1_024)]));
-    let start = |bytes: usize| {
-        let payload = Json::from(json!("x".repeat(bytes - 2)));
-        host.block_on(host.engine.start(execution("e"), task(), payload))
+fn what_comes_to_a_run_is_no_larger_than_a_value_of_its_task() {
+    let guest = Scripted::new(|mut h| async move { h.event("go", None).await });
+    let host = Host::start(&store(None), &guest, config_with(&[(Limit::ValueMaxBytes, 2_048)]));
+    let text = |bytes: usize| json!("x".repeat(bytes - 2));
+    let start =
+        |bytes: usize| host.block_on(host.engine.start(execution("e"), task(), Json::from(text(bytes))));
+    let too_large = |error: EngineError, what: &str| {
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{what} has 2049 bytes; a value of task \"t\" may have 2048 bytes (valueMaxBytes): keep \
+                 large data elsewhere and pass a reference to it, or raise the limit with PUT \
+                 /admin/v1/modules/t/limits"
+            )
+        );
     };
-    assert!(matches!(start(1_025), Err(EngineError::PayloadTooLarge { bytes: 1_025, max_bytes: 1_024, .. })));
-    assert!(matches!(start(1_024), Ok(Started::New(_))));
+    too_large(start(2_049).unwrap_err(), "the payload");
+    assert!(matches!(start(2_048), Ok(Started::New(_))));
     // What was let in once is known whatever the limit is now.
-    host.set_limits(&[(Limit::ValueMaxBytes, 1_000)]);
-    assert!(matches!(start(1_024), Ok(Started::Replay(_))));
+    host.set_limits(&[(Limit::ValueMaxBytes, 1_024)]);
+    assert!(matches!(start(2_048), Ok(Started::Replay(_))));
+    host.set_limits(&[(Limit::ValueMaxBytes, 2_048)]);
+
+    too_large(host.send("e", "go", text(2_049)).unwrap_err(), "the event");
+    assert!(matches!(host.send("none", "go", text(2_049)), Err(EngineError::UnknownExecution(_))));
+    host.send("e", "go", text(2_048)).unwrap();
+    assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);
+
+    let restart = |payload: Option<serde_json::Value>| {
+        let payload = payload.map(Json::from);
+        host.block_on(host.engine.restart(&execution("e"), payload, Who::default(), true))
+    };
+    too_large(restart(Some(text(2_049))).unwrap_err(), "the payload");
+    let result = Ok(Json::from(text(2_049)));
+    let step = stepbox_domain::StepKey::parse("a").unwrap();
+    let resolved =
+        host.block_on(host.engine.resolve_step(&execution("e"), step, result, Who::default(), true));
+    too_large(resolved.unwrap_err(), "the result");
+    host.set_limits(&[(Limit::ValueMaxBytes, 1_024)]);
+    restart(None).expect("the payload that it has it may keep");
 }

@@ -158,7 +158,7 @@ impl StepRunner for Scripted {
 
 #[async_trait]
 impl Loader for Scripted {
-    async fn inspect(&self, _: &[u8]) -> Result<Inspected, Rejected> {
+    async fn inspect(&self, _: &[u8], _: &Arc<Limits>) -> Result<Inspected, Rejected> {
         unreachable!("scripted modules are registered straight in the store")
     }
 

@@ -18,6 +18,7 @@ mod pool;
 mod resolve;
 mod secrets;
 mod send;
+mod shares;
 mod target;
 mod tls;
 mod trouble;
@@ -35,7 +36,6 @@ use std::{
 
 use hyper::http::{HeaderName, Request, Response, header};
 use stepbox_domain::{Limits, TaskName, capability::Grants};
-use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpHooks,
@@ -43,6 +43,7 @@ use wasmtime_wasi_http::{
 
 use super::{Meter, Secrets, StepSetup};
 use pool::Connections;
+use shares::HostRoom;
 
 pub(super) use environment::of_steps as environment_of_steps;
 pub(super) use link::{offer, offer_and_refuse};
@@ -55,8 +56,8 @@ pub struct EgressConfig {
     pub ca_file: Option<PathBuf>,
     /// Who knows the addresses of names.
     pub resolver: Arc<dyn Resolver>,
-    /// Connections of all steps together; who comes when all are taken waits. Each is a file
-    /// descriptor, of which the host has some thousands.
+    /// Connections of all steps together, half of which one task may have; who comes when all are
+    /// taken waits. Each is a file descriptor, of which the host has some thousands.
     pub connections_max: usize,
 }
 
@@ -81,25 +82,17 @@ pub(super) struct Outside {
     resolver: Arc<dyn Resolver>,
     tls: tls::Tls,
     secrets: Arc<dyn Secrets>,
-    connections: Arc<Semaphore>,
-    connections_max: usize,
+    room: Arc<HostRoom>,
 }
 
 impl Outside {
     pub(super) fn new(config: &EgressConfig, secrets: Arc<dyn Secrets>) -> anyhow::Result<Arc<Self>> {
-        let max = config.connections_max.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Arc::new(Outside {
             resolver: config.resolver.clone(),
             tls: tls::Tls::new(config.ca_file.as_deref())?,
             secrets,
-            connections: Arc::new(Semaphore::new(max)),
-            connections_max: max,
+            room: HostRoom::new(config.connections_max),
         }))
-    }
-
-    /// Whether connections that nobody uses had better be closed.
-    fn is_crowded(&self) -> bool {
-        self.connections.available_permits() < self.connections_max / 4
     }
 }
 
@@ -125,18 +118,19 @@ impl Egress {
             grants: setup.grants.clone(),
             limits: setup.limits.clone(),
             meter: setup.meter.clone(),
-            connections: Arc::new(Connections::new(outside.clone(), &setup.limits)),
+            connections: Arc::new(Connections::new(
+                outside.room.share_of(&setup.context.task),
+                &setup.limits,
+            )),
             requests: AtomicU64::new(0),
             under_way: Arc::new(()),
         })
     }
 
-    /// Whether nothing is under way. Connections that nobody uses are closed where the host has few
-    /// left.
+    /// Whether nothing is under way. Connections that nobody uses are closed where the host, or the
+    /// task, has few left.
     fn is_at_rest(&self) -> bool {
-        if self.outside.is_crowded() {
-            self.connections.close_idle();
-        }
+        self.connections.close_idle_if_crowded();
         Arc::strong_count(&self.under_way) == 1
     }
 }

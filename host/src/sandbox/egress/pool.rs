@@ -14,13 +14,13 @@ use std::{
 
 use hyper::client::conn::http1::SendRequest;
 use stepbox_domain::{Limit, Limits};
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit},
-    task::AbortHandle,
-    time::Instant,
-};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::{Outside, body::RequestBody, target::Target};
+use super::{
+    body::RequestBody,
+    shares::{HostPermit, Share},
+    target::Target,
+};
 
 /// Servers close what nobody uses after 5 s and more; a request on a connection that is just being
 /// closed fails.
@@ -37,7 +37,7 @@ pub(super) struct Connection {
 /// The room that a connection takes: one of its instance's places, one of the host's.
 pub(super) struct Permits {
     _of_instance: Place,
-    _of_host: OwnedSemaphorePermit,
+    _of_host: HostPermit,
 }
 
 /// The task that moves bytes. Ends with its owner, and the socket with it.
@@ -56,7 +56,7 @@ impl Drop for Driver {
 }
 
 pub(super) struct Connections {
-    outside: Arc<Outside>,
+    share: Share,
     room: Arc<Room>,
     /// The last one used is the last one here.
     idle: Mutex<Vec<Idle>>,
@@ -76,10 +76,10 @@ pub(super) enum Lease {
 }
 
 impl Connections {
-    pub(super) fn new(outside: Arc<Outside>, limits: &Limits) -> Self {
+    pub(super) fn new(share: Share, limits: &Limits) -> Self {
         let max = usize::try_from(limits.get(Limit::ConnectionsMax)).unwrap_or(usize::MAX);
         let room = Room { taken: Mutex::new(0), max, changed: Notify::new() };
-        Connections { outside, room: Arc::new(room), idle: Mutex::default() }
+        Connections { share, room: Arc::new(room), idle: Mutex::default() }
     }
 
     pub(super) fn max(&self) -> u64 {
@@ -108,24 +108,29 @@ impl Connections {
     }
 
     async fn with_room_of_host(&self, place: Place) -> Permits {
-        let of_host = &self.outside.connections;
-        if of_host.available_permits() == 0 {
+        if self.share.is_used_up() {
             self.close_idle();
         }
-        let permit = of_host.clone().acquire_owned().await.expect("the semaphore is never closed");
-        Permits { _of_instance: place, _of_host: permit }
+        Permits { _of_instance: place, _of_host: self.share.take().await }
     }
 
-    /// Keeps a connection for the next request, unless the host has few left for all.
+    /// Keeps a connection for the next request, unless the host has few left for all, or the task
+    /// for its other instances.
     pub(super) fn give_back(&self, target: Target, connection: Connection) {
-        if connection.sender.is_closed() || self.outside.is_crowded() {
+        if connection.sender.is_closed() || self.share.is_crowded() {
             return;
         }
         self.idle().push(Idle { target, since: Instant::now(), connection });
         self.room.changed.notify_one();
     }
 
-    pub(super) fn close_idle(&self) {
+    pub(super) fn close_idle_if_crowded(&self) {
+        if self.share.is_crowded() {
+            self.close_idle();
+        }
+    }
+
+    fn close_idle(&self) {
         let closed = std::mem::take(&mut *self.idle());
         drop(closed);
     }

@@ -116,7 +116,7 @@ async fn calls_that_make_no_sense_are_answered_with_misuse() {
             step("two\\nlines", "f", "1"),
             "a step name must be printable: the character '\\n' at position 3 is not allowed",
         ),
-        (step("a", "", "1"), "step \"a\": the function \"\" must have 1 to 200 characters"),
+        (step("a", "", "1"), "step \"a\": the function \"\" must have 1 to 200 printable characters"),
         (
             step("a", "f", "{\\n1}"),
             "the input of step \"a\" is not JSON: key must be a string at line 2 column 1",

@@ -186,6 +186,20 @@ async fn a_module_must_describe_itself_within_bounds() {
     }
 }
 
+/// A module that no task by default could run is taken for one that has room for it.
+#[tokio::test]
+async fn describe_runs_within_the_limits_of_the_task() {
+    let bed = TestBed::new();
+    let wide = WatGuest::default().memory("300").build();
+    let error = bed.sandbox.inspect(&wide).await.unwrap_err().to_string();
+    assert!(error.contains("an instance may have 16777216 bytes"), "{error}");
+    let room = Arc::new(limits(&[(Limit::MemoryMaxBytes, 32 << 20)]));
+    bed.sandbox.inspect_within(&wide, &room).await.unwrap();
+    let narrow = Arc::new(limits(&[(Limit::MemoryMaxBytes, 1 << 20)]));
+    let error = bed.sandbox.inspect_within(&wide, &narrow).await.unwrap_err().to_string();
+    assert!(error.contains("an instance may have 1048576 bytes (1 MiB)"), "{error}");
+}
+
 #[tokio::test]
 async fn a_manifest_that_lies_is_refused_by_field() {
     let cases = [

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use stepbox_domain::{
-    Digest, EventName, Failure, FailureKind, Json, RunId, StepKey, StepName,
+    Digest, EventName, Failure, FailureKind, Json, Limits, RunId, StepKey, StepName,
     decide::Until,
     retry::RetryPolicy,
     step::{AttemptFailure, StepOptions},
@@ -93,7 +93,7 @@ pub struct Player(pub World);
 
 #[async_trait]
 impl Loader for Player {
-    async fn inspect(&self, _: &[u8]) -> Result<Inspected, Rejected> {
+    async fn inspect(&self, _: &[u8], _: &Arc<Limits>) -> Result<Inspected, Rejected> {
         unreachable!("modules are put straight into the store")
     }
 

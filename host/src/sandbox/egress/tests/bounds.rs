@@ -225,3 +225,25 @@ async fn connections_of_all_steps_together_are_bounded_too() {
     drop(held);
     assert!(bed.get(&web.url("/")).await.is_ok());
 }
+
+/// A task that holds all that it can, in as many runs as it likes, leaves half to the others.
+#[tokio::test]
+async fn one_task_cannot_take_all_connections_of_the_host() {
+    let web = Web::start(|_| ok("not read")).await;
+    let setup = || reaching(&[&web]).limit(Limit::RequestMaxMs, 600);
+    let config = EgressConfig { connections_max: 4, ..EgressConfig::default() };
+    let outside = Outside::new(&config, Arc::new(NoSecrets)).unwrap();
+    let greedy = [setup().bed_of("greedy", &outside), setup().bed_of("greedy", &outside)];
+    let send = |bed: &Bed| bed.egress.clone().send(request("GET", &web.url("/")), RequestOptions::default());
+    let held = [send(&greedy[0]).await.unwrap(), send(&greedy[1]).await.unwrap()];
+    for bed in &greedy {
+        assert_begins(&bed.get(&web.url("/")).await, "limit: no connection became free within 600 ms");
+    }
+
+    let neighbour = setup().bed_of("neighbour", &outside);
+    let theirs = [send(&neighbour).await.unwrap(), send(&neighbour).await.unwrap()];
+
+    assert_eq!(web.counts().open, 4);
+    drop((held, theirs));
+    assert!(greedy[0].get(&web.url("/")).await.is_ok());
+}

@@ -78,13 +78,19 @@ impl Setup {
     }
 
     fn bed(self) -> Bed {
+        let outside = Outside::new(&self.config, self.secrets.clone()).unwrap();
+        self.bed_of("order", &outside)
+    }
+
+    /// A step instance of that task, on a host that may have others.
+    fn bed_of(self, task: &str, outside: &Arc<Outside>) -> Bed {
         let meter: Arc<Meter> = Arc::default();
         let settings: LimitSettings = self.limits.into_iter().collect();
         let context = GuestContext {
             execution_id: "order-7".to_owned(),
             run_id: RunId::parse("order-7:run:0").unwrap(),
             run_index: 0,
-            task: TaskName::parse("order").unwrap(),
+            task: TaskName::parse(task).unwrap(),
             version: 3,
             started_at: Timestamp::from_ms(0),
             logs: Arc::new(Silence),
@@ -95,8 +101,7 @@ impl Setup {
             grants: Arc::new(serde_json::from_value(self.grants).unwrap()),
             meter: meter.clone(),
         };
-        let outside = Outside::new(&self.config, self.secrets).unwrap();
-        Bed { egress: Egress::new(&outside, &setup), meter }
+        Bed { egress: Egress::new(outside, &setup), meter }
     }
 }
 

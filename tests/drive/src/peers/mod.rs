@@ -223,11 +223,16 @@ fn print_table(contenders: &[Contender<'_>]) {
 }
 
 fn shown(value: f64) -> String {
-    if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+    let digits = match value {
+        ..1.0 => 2,
+        ..100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
 }
 
 fn times(ratio: f64) -> String {
-    format!("({} x)", if ratio < 100.0 { format!("{ratio:.1}") } else { format!("{ratio:.0}") })
+    format!("({} x)", shown(ratio))
 }
 
 /// What `dir` lies on; an error where nothing is ever on disk.
@@ -247,7 +252,7 @@ fn ends_of_logs(data: &Path) -> String {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(3)..].join(" / ")
     });
-    ends.collect::<Vec<_>>().join(" // ")
+    ends.filter(|end| !end.is_empty()).collect::<Vec<_>>().join(" // ")
 }
 
 async fn measure(running: &Running, loads: Loads) -> anyhow::Result<Taken> {

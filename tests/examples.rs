@@ -103,18 +103,25 @@ async fn a_webhook_is_delivered_with_its_secret_and_tried_again_where_that_helps
     std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let server = Server::with("secrets-key-file", key.display()).start_empty().await;
-    server.upload("webhook", guests::example("webhook")).await.expect(201);
+    let uploaded = server.upload("webhook", guests::example("webhook")).await.expect(201);
+    assert_eq!((&uploaded["active"], &uploaded["waiting"]), (&json!(false), &json!(true)));
+    let notice = json!({ "url": web.url("/orders"), "event": "order.shipped", "data": { "order": "o-7" } });
+    let refused = server.start("w-1", "webhook", &notice).await.error(422, "waits_for_grants");
+    assert!(refused.contains("secret WEBHOOK_TOKEN for hooks.example.com"), "{refused}");
+    // What it wants, and the server of this test.
+    let here =
+        json!({ "scheme": "http", "host": "127.0.0.1", "port": web.address.port(), "methods": ["POST"] });
     let grants = json!({
-        "http": [{ "scheme": "http", "host": "127.0.0.1", "port": web.address.port(), "methods": ["POST"] }],
+        "http": [{ "host": "hooks.example.com", "methods": ["POST"] }, here],
         "addresses": ["127.0.0.1"],
-        "secrets": { "WEBHOOK_TOKEN": ["127.0.0.1"] },
+        "secrets": { "WEBHOOK_TOKEN": ["hooks.example.com", "127.0.0.1"] },
     });
-    server.send(server.request("PUT", "/admin/v1/modules/webhook/grants").json(&grants)).await.expect(200);
+    let granted = server.request("PUT", "/admin/v1/modules/webhook/grants").json(&grants);
+    assert_eq!(server.send(granted).await.expect(200)["activatedVersion"], 1);
     let secret =
         server.request("PUT", "/admin/v1/secrets/WEBHOOK_TOKEN").header("content-type", "text/plain");
     server.send(secret.body("the-token")).await.expect(201);
 
-    let notice = json!({ "url": web.url("/orders"), "event": "order.shipped", "data": { "order": "o-7" } });
     server.start("w-1", "webhook", &notice).await.expect(201);
 
     assert_eq!(server.result("w-1").await, json!({ "status": 202, "receipt": "r-1" }));

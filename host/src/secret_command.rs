@@ -28,14 +28,7 @@ pub enum SecretCommand {
     Keygen,
 
     /// Set a secret; its value is read from stdin
-    Set {
-        #[arg(value_parser = name)]
-        name: SecretName,
-        #[command(flatten)]
-        who: WhoArgs,
-        #[command(flatten)]
-        host: HostArgs,
-    },
+    Set(Change),
 
     /// List the secrets: names and times, never a value
     List {
@@ -44,14 +37,18 @@ pub enum SecretCommand {
     },
 
     /// Forget a secret, at once, whoever has a grant for it
-    Delete {
-        #[arg(value_parser = name)]
-        name: SecretName,
-        #[command(flatten)]
-        who: WhoArgs,
-        #[command(flatten)]
-        host: HostArgs,
-    },
+    Delete(Change),
+}
+
+/// Of which secret, by whom, on which host.
+#[derive(Args)]
+pub struct Change {
+    #[arg(value_parser = name)]
+    name: SecretName,
+    #[command(flatten)]
+    who: WhoArgs,
+    #[command(flatten)]
+    host: HostArgs,
 }
 
 /// Which host.
@@ -86,11 +83,10 @@ pub async fn run(command: SecretCommand) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     match command {
         SecretCommand::Keygen => writeln!(out, "{}", *SecretsKey::generate().to_text())?,
-        SecretCommand::Set { name, who, host } => {
-            let value = value_from_stdin()?;
-            let (status, _) = ask(&host, Method::PUT, &path(&name, &who), Some(value)).await?;
+        SecretCommand::Set(change) => {
+            let (status, _) = change.ask(Method::PUT, Some(value_from_stdin()?)).await?;
             let done = if status == StatusCode::CREATED { "is set" } else { "is replaced" };
-            writeln!(out, "the secret \"{name}\" {done}")?;
+            writeln!(out, "the secret \"{}\" {done}", change.name)?;
         }
         SecretCommand::List { host } => {
             let (_, secrets) = ask(&host, Method::GET, "/admin/v1/secrets", None).await?;
@@ -100,9 +96,9 @@ pub async fn run(command: SecretCommand) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}  set {}{}{usable}", word("name"), word("updatedAt"), granted(secret))?;
             }
         }
-        SecretCommand::Delete { name, who, host } => {
-            let (_, deleted) = ask(&host, Method::DELETE, &path(&name, &who), None).await?;
-            writeln!(out, "the secret \"{name}\" is gone{}", granted(&deleted))?;
+        SecretCommand::Delete(change) => {
+            let (_, deleted) = change.ask(Method::DELETE, None).await?;
+            writeln!(out, "the secret \"{}\" is gone{}", change.name, granted(&deleted))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -114,14 +110,20 @@ fn granted(secret: &Value) -> String {
     if tasks.is_empty() { String::new() } else { format!("  granted to {}", tasks.join(", ")) }
 }
 
-fn path(name: &SecretName, who: &WhoArgs) -> String {
-    let mut path = format!("/admin/v1/secrets/{name}");
-    let given = [("triggeredBy", &who.by), ("reason", &who.reason)];
-    for (field, value) in given.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
-        path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str(&format!("{field}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+impl Change {
+    async fn ask(
+        &self,
+        method: Method,
+        value: Option<Zeroizing<Vec<u8>>>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
+        let mut path = format!("/admin/v1/secrets/{}", self.name);
+        let given = [("triggeredBy", &self.who.by), ("reason", &self.who.reason)];
+        for (field, value) in given.into_iter().filter_map(|(field, value)| Some((field, value.as_ref()?))) {
+            path.push(if path.contains('?') { '&' } else { '?' });
+            path.push_str(&format!("{field}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        }
+        ask(&self.host, method, &path, value).await
     }
-    path
 }
 
 fn value_from_stdin() -> anyhow::Result<Zeroizing<Vec<u8>>> {

@@ -1,8 +1,10 @@
 //! The real binary as a process: started, killed, stopped, started again on the same data.
 
+mod data;
+mod log;
+
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom},
     ops::Deref,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
@@ -12,12 +14,16 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use serde_json::Value;
 use stepbox::fault::Fault;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
 
-use super::{Client, clock::OwnClock, disk::SmallDisk, guests, until};
+use self::{
+    data::{copy, data_in, new_folder, size_bytes, template},
+    log::Logs,
+};
+use super::{Client, clock::OwnClock, disk::SmallDisk};
+
+pub use self::log::Effect;
 
 /// Until the process says that it listens, or is gone. A debug build on a busy machine is slow.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -39,14 +45,6 @@ pub struct Server {
     errors_expected: Vec<&'static str>,
 }
 
-/// What the server has written to stderr so far. It goes to a file, so that whatever was written
-/// before an answer can be read after it, and nothing is lost with the process.
-#[derive(Default)]
-struct Logs {
-    read_bytes: u64,
-    lines: Vec<LogLine>,
-}
-
 /// How a server is started.
 #[derive(Clone, Default)]
 pub struct Setup {
@@ -54,28 +52,6 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     fault: Option<String>,
     clock: Option<OwnClock>,
-}
-
-/// A line that the server wrote to stderr.
-#[derive(Clone, Debug)]
-pub struct LogLine {
-    /// `ERROR`, `WARN`, `INFO`, …; empty for a line that is not JSON.
-    pub level: String,
-    pub text: String,
-    /// What a guest wrote; empty for the server's own lines.
-    pub message: String,
-}
-
-/// An attempt of a step that has begun, as seen from outside of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Effect {
-    pub execution: String,
-    pub run: String,
-    pub tag: String,
-    pub attempt: u32,
-    /// Drawn anew by each attempt.
-    pub nonce: String,
-    pub at_ms: i64,
 }
 
 impl Deref for Server {
@@ -328,78 +304,6 @@ impl Server {
     pub fn expect_errors(&mut self, text: &'static str) {
         self.errors_expected.push(text);
     }
-
-    /// Looks at the lines that were logged up to now.
-    fn logs<T>(&self, look: impl FnOnce(&[LogLine]) -> T) -> T {
-        let mut logs = self.logs.lock().unwrap();
-        logs.read(&self.file("stderr"));
-        look(&logs.lines)
-    }
-
-    /// The last lines of the log.
-    pub fn log_text(&self) -> String {
-        self.logs(|lines| {
-            let last = &lines[lines.len().saturating_sub(200)..];
-            last.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n")
-        })
-    }
-
-    /// The attempts of steps that have begun so far, over all restarts, in order.
-    pub fn effects(&self) -> Vec<Effect> {
-        self.logs(|lines| lines.iter().filter_map(Effect::read).collect())
-    }
-
-    /// The attempts of `execution`, as `tag attempt`.
-    pub fn effects_of(&self, execution: &str) -> Vec<String> {
-        let mut effects = self.effects();
-        effects.retain(|effect| effect.execution == execution);
-        effects.iter().map(|effect| format!("{} {}", effect.tag, effect.attempt)).collect()
-    }
-
-    /// Comes back when an attempt of `execution` has begun, as `tag attempt`.
-    pub async fn until_effect(&self, execution: &str, effect: &str) {
-        let what = format!("{execution} has begun {effect}");
-        until(&what, async || self.effects_of(execution), |effects| effects.iter().any(|e| e == effect))
-            .await;
-    }
-
-    /// The lines that guests of `execution` wrote and that begin with `word`, without it.
-    pub fn written(&self, execution: &str, word: &str) -> Vec<String> {
-        let run = format!("\"run\":\"{execution}:run:");
-        self.logs(|lines| {
-            let lines = lines.iter().filter(|line| line.text.contains(&run));
-            lines
-                .filter_map(|line| line.message.strip_prefix(word))
-                .map(|rest| rest.trim().to_owned())
-                .collect()
-        })
-    }
-
-    fn unexpected_errors(&self) -> Vec<String> {
-        self.logs(|lines| {
-            let errors = lines.iter().filter(|line| {
-                // What a guest calls an error is none of the host's, and a panic writes no JSON.
-                (line.level == "ERROR" && line.message.is_empty())
-                    || (line.level.is_empty() && line.text.contains("panicked"))
-            });
-            let expected = |text: &str| self.errors_expected.iter().any(|expected| text.contains(expected));
-            errors.map(|line| line.text.clone()).filter(|text| !expected(text)).collect()
-        })
-    }
-}
-
-impl Logs {
-    /// Reads on from where it stopped, up to the last whole line.
-    fn read(&mut self, path: &Path) {
-        let Ok(mut file) = File::open(path) else { return };
-        file.seek(SeekFrom::Start(self.read_bytes)).unwrap();
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        self.read_bytes += whole as u64;
-        let text = String::from_utf8_lossy(&bytes[..whole]);
-        self.lines.extend(text.lines().map(LogLine::read));
-    }
 }
 
 impl Drop for Server {
@@ -417,99 +321,9 @@ impl Drop for Server {
     }
 }
 
-impl LogLine {
-    fn read(text: &str) -> LogLine {
-        let json: Value = serde_json::from_str(text).unwrap_or_default();
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let is_guest = json["target"] == "guest";
-        let message = match &json["fields"]["message"] {
-            Value::String(message) if is_guest => message.clone(),
-            _ => String::new(),
-        };
-        LogLine { level: word(&json["level"]), text: text.to_owned(), message }
-    }
-}
-
-impl Effect {
-    fn read(line: &LogLine) -> Option<Effect> {
-        let mut words = line.message.strip_prefix("effect ")?.split(' ');
-        let mut word = || words.next().map(str::to_owned);
-        let json: Value = serde_json::from_str(&line.text).ok()?;
-        let at = chrono::DateTime::parse_from_rfc3339(json["timestamp"].as_str()?).ok()?;
-        Some(Effect {
-            execution: word()?,
-            run: json["fields"]["run"].as_str()?.to_owned(),
-            tag: word()?,
-            attempt: word()?.parse().ok()?,
-            nonce: word()?,
-            at_ms: at.timestamp_millis(),
-        })
-    }
-}
-
-/// Data of a server that has the guests already: compiling them anew for each test would take
-/// most of the time.
-async fn template() -> &'static Path {
-    static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
-    TEMPLATE
-        .get_or_init(|| async {
-            let mut server = Server::empty().await;
-            server.upload("scenario", guests::scenario()).await.expect(201);
-            server.upload("raw", guests::raw()).await.expect(201);
-            let status = server.terminate().await;
-            assert!(status.success(), "{status}");
-            // What is static is never dropped: each run has a folder of its own and clears away
-            // those of runs that are gone.
-            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("template-data");
-            std::fs::create_dir_all(&folder).unwrap();
-            for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
-                if !Path::new("/proc").join(entry.file_name()).exists() {
-                    drop(std::fs::remove_dir_all(entry.path()));
-                }
-            }
-            let kept = folder.join(std::process::id().to_string());
-            copy(&server.data(), &kept);
-            kept
-        })
-        .await
-}
-
 /// What is tested: the build beside this one, or the one that the environment names, so that a release
 /// build can be measured by tests that are none.
 fn binary() -> PathBuf {
     std::env::var_os("STEPBOX_TEST_BINARY")
         .map_or_else(|| env!("CARGO_BIN_EXE_stepbox").into(), PathBuf::from)
-}
-
-fn new_folder() -> TempDir {
-    tempfile::Builder::new().prefix("stepbox-test-").tempdir().expect("a folder can be made")
-}
-
-fn data_in(folder: &TempDir) -> PathBuf {
-    folder.path().join("data")
-}
-
-/// What the files in `folder` take, in whole pages.
-fn size_bytes(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).expect("it can be read").map(Result::unwrap);
-    entries
-        .map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => size_bytes(&entry.path()),
-            false => entry.metadata().unwrap().len().next_multiple_of(4096),
-        })
-        .sum()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    // The folder of machine code has to be the owner's alone.
-    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in std::fs::read_dir(from).expect("it can be read").map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), &to).unwrap();
-        }
-    }
 }

@@ -1,11 +1,18 @@
 //! Tells another system that something has happened, once, however often it has to knock.
 //!
-//! The token is a secret of the host: this module has its name, the server gets its value.
+//! The token is a secret of the host: this module has its name, the server gets its value. The server
+//! is the one that it says it wants to reach; put yours in its place.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stepbox_guest::{StepError, TaskError, context, http, seconds, step, task};
+use stepbox_guest::{StepError, TaskError, context, http, seconds, step, task, wants};
+
+// Nothing is granted by this: an admin reads it, and grants it or not. Until then the module waits.
+wants! {
+    http "POST https://hooks.example.com",
+    secret "WEBHOOK_TOKEN" for "hooks.example.com",
+}
 
 /// What is to be told, and to whom.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -2,6 +2,7 @@
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use stepbox_domain::{
+    TaskName,
     capability::Grants,
     limits::{Limit, LimitSettings},
 };
@@ -9,10 +10,34 @@ use stepbox_domain::{
 use super::{
     Api, ApiError,
     extract::{JsonObject, PathIds},
+    fields::Fields,
     modules::WHO,
     query::Query,
     wire,
 };
+use crate::engine::Who;
+
+/// What a `PUT` replaces: of which task, with what; and who wants it so. Granted or limited in advance,
+/// the task may have no module yet.
+struct Change<'a> {
+    task: TaskName,
+    who: Who,
+    fields: Fields<'a>,
+}
+
+/// A body with other fields than `allowed` is refused: one that is misspelt would take something away.
+fn change<'a>(
+    path: &PathIds,
+    query: Query,
+    body: &'a JsonObject,
+    allowed: &[&str],
+) -> Result<Change<'a>, ApiError> {
+    let who = query.only(&WHO)?.who()?;
+    let task = path.new_task()?;
+    let fields = body.fields()?;
+    fields.only("the body", allowed)?;
+    Ok(Change { task, who, fields })
+}
 
 /// `GET /modules/{task}/grants`
 pub async fn granted(State(api): State<Api>, path: PathIds, query: Query) -> Result<Response, ApiError> {
@@ -28,10 +53,7 @@ pub async fn grant(
     query: Query,
     body: JsonObject,
 ) -> Result<Response, ApiError> {
-    let who = query.only(&WHO)?.who()?;
-    let task = path.new_task()?;
-    let fields = body.fields()?;
-    fields.only("the body", &["http", "addresses", "secrets", "env"])?;
+    let Change { task, who, fields } = change(&path, query, &body, &["http", "addresses", "secrets", "env"])?;
     let grants = Grants {
         http: fields.typed("http")?,
         addresses: fields.typed("addresses")?,
@@ -64,10 +86,7 @@ pub async fn limit(
     query: Query,
     body: JsonObject,
 ) -> Result<Response, ApiError> {
-    let who = query.only(&WHO)?.who()?;
-    let task = path.new_task()?;
-    let fields = body.fields()?;
-    fields.only("the body", &Limit::ALL.map(Limit::as_str))?;
+    let Change { task, who, fields } = change(&path, query, &body, &Limit::ALL.map(Limit::as_str))?;
     let mut limits = LimitSettings::default();
     for limit in Limit::ALL {
         if let Some(value) = fields.number(limit.as_str(), 0..=u64::MAX)? {

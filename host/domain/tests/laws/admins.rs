@@ -12,7 +12,10 @@ use stepbox_domain::{
     step::{Overrides, StepStatus},
 };
 
-use crate::world::{Op, World, execution, wild_op};
+use crate::{
+    program::{Op, wild_op},
+    world::{World, execution},
+};
 
 impl World {
     /// What admins do after a leg of the handler, if anything.

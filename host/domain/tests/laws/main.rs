@@ -1,10 +1,12 @@
 //! The laws of `decide` and `apply`, over random handlers, random outcomes and random crashes.
 //!
-//! `world.rs` plays host and guest; `admins.rs` lets admins loose on them.
+//! `program.rs` makes up handlers; `world.rs` plays host and guest; `admins.rs` lets admins loose on them.
 
 mod admins;
+mod program;
 mod world;
 
+use program::{Op, PLAIN_STEP, event_name, name, op};
 use proptest::prelude::*;
 use stepbox_domain::{
     ExecutionStatus, Failure, FailureKind, Json, Timestamp,
@@ -15,7 +17,7 @@ use stepbox_domain::{
     run::StepState,
     step::{AttemptOutcome, StepInput, StepOptions},
 };
-use world::{Op, PLAIN_STEP, World, event_name, name, op};
+use world::World;
 
 fn program() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op(), 0..8)

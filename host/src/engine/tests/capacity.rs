@@ -46,14 +46,18 @@ impl Gated {
     }
 
     fn until_under_way(&self, attempts: usize) {
-        for _ in 0..10_000 {
-            if self.under_way() == attempts {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        panic!("{} attempts, not {attempts}", self.under_way());
+        until_is("attempts", attempts, || self.under_way());
     }
+}
+
+fn until_is(what: &str, wanted: usize, count: impl Fn() -> usize) {
+    for _ in 0..10_000 {
+        if count() == wanted {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{} {what}, not {wanted}", count());
 }
 
 impl Host {
@@ -62,13 +66,17 @@ impl Host {
     }
 
     fn until_in_line(&self, runs: usize) {
-        for _ in 0..10_000 {
-            if self.engine.0.capacity.len() == runs {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        panic!("{} in line, not {runs}", self.engine.0.capacity.len());
+        until_is("in line", runs, || self.engine.0.capacity.len());
+    }
+
+    /// Begins so many runs, of which one is under way and the others stand in line, in this order.
+    fn begin_in_line(&self, gated: &Gated, runs: usize) -> Vec<String> {
+        let ids = ids(runs);
+        self.begin(&ids[0]);
+        gated.until_under_way(1);
+        ids[1..].iter().for_each(|id| _ = self.begin(id));
+        self.until_in_line(runs - 1);
+        ids
     }
 
     fn all_complete(&self, ids: &[String]) {
@@ -135,11 +143,7 @@ fn a_thousand_runs_of_a_capped_task_queue_and_another_task_goes_on() {
 fn when_the_limit_rises_those_in_line_go_on() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
-    let ids = ids(5);
-    host.begin(&ids[0]);
-    gated.until_under_way(1);
-    ids[1..].iter().for_each(|id| _ = host.begin(id));
-    host.until_in_line(4);
+    let ids = host.begin_in_line(&gated, 5);
     host.set_limits(&[(Limit::LiveMax, 4)]);
     gated.until_under_way(4);
     host.until_in_line(1);
@@ -183,11 +187,7 @@ fn no_run_may_be_parked() {
 fn a_run_in_line_can_be_cancelled_and_holds_up_nobody() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
-    let ids = ids(4);
-    host.begin(&ids[0]);
-    gated.until_under_way(1);
-    ids[1..].iter().for_each(|id| _ = host.begin(id));
-    host.until_in_line(3);
+    host.begin_in_line(&gated, 4);
     host.block_on(host.engine.cancel(&execution("e1"), Who::default())).unwrap();
     assert_eq!(host.engine.0.capacity.len(), 2);
     gated.gate.send_replace(true);
@@ -199,11 +199,7 @@ fn a_run_in_line_can_be_cancelled_and_holds_up_nobody() {
 fn a_run_in_line_can_be_restarted() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
-    let ids = ids(3);
-    host.begin(&ids[0]);
-    gated.until_under_way(1);
-    ids[1..].iter().for_each(|id| _ = host.begin(id));
-    host.until_in_line(2);
+    let ids = host.begin_in_line(&gated, 3);
     let restarted =
         host.block_on(host.engine.restart(&execution("e1"), None, Who::default(), false)).unwrap();
     assert_eq!(restarted.index, 1);
@@ -230,10 +226,7 @@ fn who_stood_in_line_when_the_host_died_stands_there_again() {
     let gated = Gated::new();
     let store = store(None);
     let host = Host::start(&store, &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
-    let ids = ids(6);
-    ids.iter().for_each(|id| _ = host.begin(id));
-    gated.until_under_way(1);
-    host.until_in_line(5);
+    let ids = host.begin_in_line(&gated, 6);
     host.crash();
     let host = Host::start(&store, &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
     gated.gate.send_replace(true);
@@ -244,11 +237,7 @@ fn who_stood_in_line_when_the_host_died_stands_there_again() {
 fn a_rule_holds_a_run_in_line_and_it_comes_back_to_it() {
     let gated = Gated::new();
     let host = Host::start(&store(None), &gated.guest, config_with(&[(Limit::LiveMax, 1)]));
-    let ids = ids(3);
-    host.begin(&ids[0]);
-    gated.until_under_way(1);
-    ids[1..].iter().for_each(|id| _ = host.begin(id));
-    host.until_in_line(2);
+    let ids = host.begin_in_line(&gated, 3);
     let scope = stepbox_domain::pause::scope(Some("e1"), None, None).unwrap();
     host.block_on(host.engine.pause(scope.clone(), None, Who::default())).unwrap();
     gated.gate.send_replace(true);

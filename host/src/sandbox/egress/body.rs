@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use stepbox_domain::Limit;
+use stepbox_domain::{Limit, Limits};
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -46,8 +46,7 @@ pub(super) struct RequestBody {
     pub inner: WasiBody,
     pub upload: Upload,
     pub bill: Bill,
-    pub left_bytes: u64,
-    pub max_bytes: u64,
+    pub allowance: Allowance,
 }
 
 impl RequestBody {
@@ -68,17 +67,13 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                match self.left_bytes.checked_sub(bytes as u64) {
-                    Some(left) => {
-                        self.left_bytes = left;
-                        self.bill.sent(bytes);
-                        Some(Ok(frame))
-                    }
-                    None => Some(Err(self.break_off(too_large_a_request(self.max_bytes)))),
+            Some(Ok(frame)) => Some(match self.allowance.take(&frame) {
+                Ok(bytes) => {
+                    self.bill.sent(bytes);
+                    Ok(frame)
                 }
-            }
+                Err(trouble) => Err(self.break_off(trouble)),
+            }),
             // wasmtime's word for a body that the guest let go of before its end.
             Some(Err(_)) => Some(Err(self
                 .break_off(Trouble::Broken("the guest did not finish the body of the request".to_owned())))),
@@ -103,12 +98,43 @@ impl Body for RequestBody {
     }
 }
 
-pub(super) fn too_large_a_request(max_bytes: u64) -> Trouble {
-    Trouble::limit(Limit::RequestBodyMaxBytes, max_bytes, "the body of the request is too large")
+/// How much of a body may still pass, whichever way it goes.
+pub(super) struct Allowance {
+    limit: Limit,
+    max_bytes: u64,
+    left_bytes: u64,
+    what: &'static str,
 }
 
-pub(super) fn too_large_an_answer(max_bytes: u64) -> Trouble {
-    Trouble::limit(Limit::ResponseBodyMaxBytes, max_bytes, "the body of the answer is too large")
+impl Allowance {
+    pub(super) fn of_a_request(limits: &Limits) -> Self {
+        Allowance::new(limits, Limit::RequestBodyMaxBytes, "the body of the request is too large")
+    }
+
+    pub(super) fn of_an_answer(limits: &Limits) -> Self {
+        Allowance::new(limits, Limit::ResponseBodyMaxBytes, "the body of the answer is too large")
+    }
+
+    fn new(limits: &Limits, limit: Limit, what: &'static str) -> Self {
+        let max_bytes = limits.get(limit);
+        Allowance { limit, max_bytes, left_bytes: max_bytes, what }
+    }
+
+    /// Whether a body that is announced with so many bytes has a chance.
+    pub(super) fn check(&self, bytes: u64) -> Result<(), Trouble> {
+        if bytes <= self.max_bytes { Ok(()) } else { Err(self.exceeded()) }
+    }
+
+    /// Lets a frame pass; how many bytes it has.
+    fn take(&mut self, frame: &Frame<Bytes>) -> Result<usize, Trouble> {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.left_bytes = self.left_bytes.checked_sub(bytes as u64).ok_or_else(|| self.exceeded())?;
+        Ok(bytes)
+    }
+
+    fn exceeded(&self) -> Trouble {
+        Trouble::limit(self.limit, self.max_bytes, self.what)
+    }
 }
 
 /// The body of an answer. Holds the connection that it comes by, which is used again when the body
@@ -120,8 +146,7 @@ pub(super) struct AnswerBody {
     target: Target,
     upload: Upload,
     bill: Option<Bill>,
-    left_bytes: u64,
-    max_bytes: u64,
+    allowance: Allowance,
     patience: Patience,
 }
 
@@ -174,7 +199,7 @@ impl AnswerBody {
         connection: Connection,
         connections: Arc<Connections>,
         (target, upload, bill): (Target, Upload, Bill),
-        max_bytes: u64,
+        allowance: Allowance,
         patience: Patience,
     ) -> Self {
         let mut body = AnswerBody {
@@ -184,8 +209,7 @@ impl AnswerBody {
             target,
             upload,
             bill: Some(bill),
-            left_bytes: max_bytes,
-            max_bytes,
+            allowance,
             patience,
         };
         body.end_if_complete();
@@ -235,19 +259,16 @@ impl Body for AnswerBody {
         };
         self.patience.waits = false;
         Poll::Ready(match came {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                let Some(left) = self.left_bytes.checked_sub(bytes as u64) else {
-                    let trouble = too_large_an_answer(self.max_bytes);
-                    return Poll::Ready(Some(Err(self.break_off(trouble))));
-                };
-                self.left_bytes = left;
-                if let Some(bill) = &self.bill {
-                    bill.received(bytes);
+            Some(Ok(frame)) => Some(match self.allowance.take(&frame) {
+                Ok(bytes) => {
+                    if let Some(bill) = &self.bill {
+                        bill.received(bytes);
+                    }
+                    self.end_if_complete();
+                    Ok(frame)
                 }
-                self.end_if_complete();
-                Some(Ok(frame))
-            }
+                Err(trouble) => Err(self.break_off(trouble)),
+            }),
             Some(Err(error)) => {
                 let trouble = Trouble::Broken(format!("in the body of the answer: {}", in_words(&error)));
                 Some(Err(self.break_off(trouble)))

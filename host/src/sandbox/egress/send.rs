@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use super::{
     Egress, HEADERS_MAX_BYTES,
     bill::Bill,
-    body::{AnswerBody, Patience, RequestBody, Upload, too_large_a_request, too_large_an_answer, too_slow},
+    body::{Allowance, AnswerBody, Patience, RequestBody, Upload, too_slow},
     pool::{Connection, Lease},
     target::Target,
     trouble::Trouble,
@@ -82,14 +82,12 @@ impl Egress {
         let (mut head, body) = request.into_parts();
         head.headers.insert(header::HOST, host_header(&target)?);
         head.uri = as_in_the_request_line(&head.uri);
-        let max_bytes = self.limits.get(Limit::RequestBodyMaxBytes);
         let upload = Upload::default();
         let mut body = RequestBody {
             inner: body,
             upload: upload.clone(),
             bill: bill.for_the_upload(),
-            left_bytes: max_bytes,
-            max_bytes,
+            allowance: Allowance::of_a_request(&self.limits),
         };
         loop {
             let (mut connection, used_before) = self.connection(&target, &times).await?;
@@ -137,10 +135,8 @@ impl Egress {
             return Err(Trouble::Denied(format!("no grant allows {method} {target}; {hint}")));
         }
         check_size(request.uri(), request.headers())?;
-        let max_bytes = self.limits.get(Limit::RequestBodyMaxBytes);
-        if content_length(request.headers()).is_some_and(|bytes| bytes > max_bytes) {
-            return Err(too_large_a_request(max_bytes));
-        }
+        let announced = content_length(request.headers()).unwrap_or(0);
+        Allowance::of_a_request(&self.limits).check(announced)?;
         self.check_secrets(request.headers(), target)
     }
 
@@ -171,15 +167,13 @@ impl Egress {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Trouble::Broken("the server switched to another protocol than HTTP".to_owned()));
         }
-        let max_bytes = self.limits.get(Limit::ResponseBodyMaxBytes);
+        let allowance = Allowance::of_an_answer(&self.limits);
         bill.answered(response.status().as_u16());
-        if hyper::body::Body::size_hint(response.body()).lower() > max_bytes {
-            return Err(too_large_an_answer(max_bytes));
-        }
+        allowance.check(hyper::body::Body::size_hint(response.body()).lower())?;
         let patience = Patience::until(times.deadline, times.max_ms, times.between);
         let kept = (target, upload, bill.clone());
         Ok(response.map(|incoming| {
-            AnswerBody::new(incoming, connection, self.connections.clone(), kept, max_bytes, patience)
+            AnswerBody::new(incoming, connection, self.connections.clone(), kept, allowance, patience)
                 .boxed_unsync()
         }))
     }

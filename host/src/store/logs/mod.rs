@@ -5,6 +5,7 @@
 //! the last lines are kept, and of all runs those that printed last.
 
 pub mod memory;
+mod queries;
 pub mod sqlite;
 
 use async_trait::async_trait;

@@ -106,7 +106,7 @@ struct Taken {
 }
 
 /// For one load on one server; a server that takes longer has failed at it.
-const LOAD_TIME_MAX: Duration = Duration::from_secs(240);
+const LOAD_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// A server, and what it has come to so far.
 struct Contender<'a> {

@@ -12,6 +12,9 @@ use stepbox::{
 };
 use stepbox_domain::audit::AuditHash;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A WebAssembly-sandboxed durable task host in one binary.
 #[derive(Parser)]
 #[command(name = "stepbox", version, arg_required_else_help = true)]

@@ -1,6 +1,10 @@
 //! The task that fills the index.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{ConnectOptions, Connection as _, Row as _, sqlite::SqliteConnectOptions};
 use tokio::time::{Instant, sleep};
@@ -37,7 +41,7 @@ pub(super) async fn run(path: PathBuf, database: SqliteConnectOptions, shared: A
 
 /// Comes back with what keeps it from going on.
 async fn fill(
-    path: &PathBuf,
+    path: &Path,
     database: &SqliteConnectOptions,
     shared: &Shared,
 ) -> Result<std::convert::Infallible, StoreError> {

@@ -88,6 +88,11 @@ impl Client {
         Client { http, base: Arc::new(RwLock::new(base)) }
     }
 
+    /// The same server, over connections of its own: those of a client are served where it is used.
+    pub fn apart(&self) -> Self {
+        Client { base: Arc::clone(&self.base), ..Client::new(String::new()) }
+    }
+
     pub fn moved_to(&self, base: String) {
         *self.base.write().unwrap() = base;
     }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -23,9 +23,25 @@ fn is_long() -> bool {
     std::env::var_os("STEPBOX_HOSTILE_LONG").is_some()
 }
 
+/// Where attackers work, and the servers that they need: apart from the neighbours, whose latency
+/// would else be that of their own client's process. In the long form at a low priority, for they
+/// would be on another machine.
+pub fn attackers() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if is_long() {
+            builder.on_thread_start(|| assert!(rustix::process::nice(19).is_ok(), "it can be lowered"));
+        }
+        builder.worker_threads(2).enable_all().build().expect("a runtime can be made")
+    });
+    &RUNTIME
+}
+
 pub struct Arena {
     title: &'static str,
     server: Server,
+    /// The attackers' client.
+    attacker: Client,
     rows: Vec<Row>,
     memory_at_first: u64,
 }
@@ -54,7 +70,8 @@ impl Arena {
         // What is loaded once is no leak.
         neighbours(&server, 20).await;
         let memory_at_first = resident_bytes(&server);
-        Arena { title, server, rows: Vec::new(), memory_at_first }
+        let attacker = server.apart();
+        Arena { title, server, attacker, rows: Vec::new(), memory_at_first }
     }
 
     pub fn server(&self) -> &Server {
@@ -122,10 +139,11 @@ impl Arena {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..at_once {
-            let (client, deed, answer) = (Client::clone(&self.server), deed.clone(), answer.clone());
+            let (client, deed, answer) = (self.attacker.clone(), deed.clone(), answer.clone());
             let name = name.to_owned();
             let id = format!("attack-{}", NUMBER.fetch_add(1, Relaxed));
-            all.spawn(async move { do_once(&client, &name, &id, deed, &answer).await });
+            let done = async move { do_once(&client, &name, &id, deed, &answer).await };
+            all.spawn_on(done, attackers().handle());
         }
         let mut outcome = Ok(String::new());
         while let Some(done) = all.join_next().await {

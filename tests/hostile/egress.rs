@@ -5,7 +5,7 @@
 //! resolver of the test's own: `host/src/sandbox/egress/tests/names.rs`.
 
 use super::{
-    arena::Arena,
+    arena::{Arena, attackers},
     attack::{Answered::Completed, Attack, Deed},
 };
 use crate::harness::{
@@ -19,13 +19,15 @@ const REQUESTS_MAX: usize = 40;
 const SECRET: &str = "the-value-of-the-secret";
 
 /// Every grant but the one that matters.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn no_request_goes_where_it_may_not() {
-    let private = Web::start(|_| web::ok("private")).await;
+    let start = |address: &'static str, answer: fn(&web::Heard) -> Vec<u8>| async move {
+        attackers().spawn(Web::start_on(address, answer)).await.expect("it starts")
+    };
+    let private = start("127.0.0.1:0", |_| web::ok("private")).await;
     let elsewhere =
-        Web::start_on("127.0.0.2:0", |_| web::status("302 Found", "location: http://10.0.0.1/\r\n", ""))
-            .await;
-    let bombs = Web::start_on("127.0.0.2:0", |heard| match heard.line() {
+        start("127.0.0.2:0", |_| web::status("302 Found", "location: http://10.0.0.1/\r\n", "")).await;
+    let bombs = start("127.0.0.2:0", |heard| match heard.line() {
         line if line.contains("/body") => web::ok(&"x".repeat(32 << 20)),
         line if line.contains("/headers") => {
             web::status("200 OK", &format!("x-long: {}\r\n", "y".repeat(4 << 20)), "")

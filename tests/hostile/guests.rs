@@ -374,8 +374,12 @@ fn crowds() -> Vec<Attack> {
     let endless = in_handler("(loop $l (br $l))");
     let greedy = in_step("(loop $more (drop (memory.grow (i32.const 16))) (br $more))");
     vec![
-        run("a crowd of endless loops, handler", &endless, Failed("over_limit", &["CPU"])).at_once(crowd),
+        // A hundred times half a second is long enough.
+        run("a crowd of endless loops, handler", &endless, Failed("over_limit", &["CPU"]))
+            .with_limits(json!({ "handlerCpuMaxMs": 500 }))
+            .at_once(crowd),
         run("a crowd of endless loops, step", &in_step("(loop $l (br $l))"), StepFailed("over_limit", &[]))
+            .with_limits(json!({ "attemptCpuMaxMs": 500 }))
             .at_once(crowd),
         run(
             "a crowd of whom two may go on at a time",

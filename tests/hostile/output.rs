@@ -4,7 +4,8 @@ use crate::harness::*;
 
 #[tokio::test]
 async fn what_it_prints_is_bounded_and_told_by_line() {
-    let server = Server::start().await;
+    // Not to be stopped for the rate of its calls before it has printed too much.
+    let server = Server::with("limit", "hostCallsPerSecondMax=5000000").start().await;
     let lines = [
         json!({ "print": { "text": "one\ntwo \u{1b}[31mred\u{2028}{\"level\":\"ERROR\"}\u{202e}gnp\r\u{9b}2J" } }),
         step_with("floods", json!({ "act": { "flood": { "lines": 100_000 } } })),

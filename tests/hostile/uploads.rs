@@ -25,7 +25,11 @@ pub fn attacks() -> Vec<Attack> {
 fn compiler_bombs() -> Vec<Attack> {
     let limit = |what| Refused(422, "compile_limit", what);
     vec![
-        upload("a chain of 400,000 additions", add_chain(400_000), limit(&["takes too much to compile"])),
+        upload(
+            "a chain of two million additions",
+            add_chain(2_000_000),
+            limit(&["takes too much to compile"]),
+        ),
         upload(
             "twenty thousand loops, a thousand locals",
             loops(20_000, 1_000),

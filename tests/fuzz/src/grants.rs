@@ -84,7 +84,8 @@ fn ranges(dice: &mut Dice) -> Result<String, String> {
     if AddressRange::parse(&range.to_string()) != Ok(range) {
         return Err(format!("{text:?} is written {range}, which is read as another"));
     }
-    if text.starts_with(&address.to_string()) && !range.contains(address) {
+    let begins = text.split('/').next().unwrap_or_default();
+    if begins == address.to_string() && !range.contains(address) {
         return Err(format!("{range} does not have {address}"));
     }
     Ok("ranges: held".to_owned())

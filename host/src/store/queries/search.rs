@@ -18,6 +18,8 @@ pub(crate) const TAIL_MAX: i64 = 20_000;
 pub(crate) struct IdHits {
     /// The executions, if they are no more than [`FEW_MAX`].
     pub few: Option<Vec<i64>>,
+    /// Else some of them may not have the text after all.
+    pub is_exact: bool,
     pub total: u64,
     /// The index has the executions up to this key.
     pub up_to: i64,
@@ -108,11 +110,27 @@ async fn with_tail(
     )
     .bind(hits.up_to)
     .bind(text)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let total = hits.total + tail.len() as u64;
-    let few = hits.few.map(|keys| [keys, tail].concat()).filter(|keys| keys.len() <= FEW_MAX);
+    let few = match hits.few {
+        Some(keys) if !hits.is_exact => Some(that_have(connection, text, &keys).await?),
+        few => few,
+    };
+    let total = few.as_ref().map_or(hits.total, |keys| keys.len() as u64) + tail.len() as u64;
+    let few = few.map(|keys| [keys, tail].concat()).filter(|keys| keys.len() <= FEW_MAX);
     Ok((few, Some(total)))
+}
+
+/// Those of `keys` that have `text` in their ids.
+async fn that_have(connection: &mut Connection, text: &str, keys: &[i64]) -> Result<Vec<i64>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "select e.execution_key from json_each($1) k cross join executions e
+          where e.execution_key = k.value and instr(lower(e.execution_id), $2) > 0",
+    )
+    .bind(codec::encode("keys", &keys)?)
+    .bind(text)
+    .fetch_all(connection)
+    .await?)
 }
 
 async fn of(connection: &mut Connection, tasks: &str) -> Result<Vec<i64>, StoreError> {

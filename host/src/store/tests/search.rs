@@ -73,9 +73,14 @@ async fn a_search_finds_the_same_with_and_without_its_index() {
         ["", "\0", "aab", "ORDER", "order-", "e", "scheduled", "\"", "AB\0A", "üÜ"].map(str::to_owned).into();
     texts.push("a".repeat(300));
     texts.extend((0..40).map(|_| draw(text(1..6).boxed())));
+    // Long ones: some that are there as they are, some whose parts only are.
+    texts.extend(["abab-baba-abba", "xx-abab-baba-ab", "abab-abab-baba", "------------"].map(str::to_owned));
 
     let mut ms = 0;
     for round in 0..3 {
+        for id in ["xx-ABAB-baba-abba", "baba-abab-abba", "------------", "abab-baba-abb"] {
+            create(&[&sqlite, &memory], &format!("{id}{round}"), "refund-aab", 7).await;
+        }
         for _ in 0..60 {
             ms += 1;
             let task = ["order", "order-b", "refund-aab"][ms as usize % 10 % 3];

@@ -214,6 +214,7 @@ pub(crate) async fn resume(engine: Arc<Inner>) {
             Err(error) => tracing::warn!(%error, "bulk repairs cannot be gone on with yet; trying again"),
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(TRY_AGAIN) => {}
             () = engine.stopping.reached(Phase::Draining) => return,
         }
@@ -290,6 +291,7 @@ impl Bulk {
                 }
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 () = course.nudge.notified() => {}
                 () = self.engine.stopping.reached(Phase::Draining) => {}

@@ -150,11 +150,12 @@ impl Capacity {
 
     /// Invites whom new limits permit, for ever.
     pub async fn run(&self, settings: &Settings, ready: &Ready) {
-        let mut changed = settings.changed();
-        // Fails when the settings are gone, and the host with them.
-        while changed.changed().await.is_ok() {
+        let mut seen = settings.seen();
+        loop {
+            seen.changed().await;
             let mut state = self.state();
-            let tasks: Vec<TaskName> = state.tasks.keys().cloned().collect();
+            let mut tasks: Vec<TaskName> = state.tasks.keys().cloned().collect();
+            tasks.sort_unstable();
             let mut invited = Vec::new();
             for task in tasks {
                 state.share(&task, settings.of(&task).limits.get(Limit::LiveMax));

@@ -8,6 +8,7 @@
 mod bulk;
 mod calls;
 mod capacity;
+mod changes;
 pub mod clock;
 mod deliver;
 mod grants;

@@ -25,10 +25,12 @@ use stepbox_domain::{
     pause::{self, Hold, PauseRule, PauseRuleId, PauseScope},
     run::{RunFacts, Wait},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use uuid::{NoContext, Uuid};
 
-use super::{Engine, EngineError, Inner, Who, carried_through, clock::Clock, ready::Ready};
+use super::{
+    Engine, EngineError, Inner, Who, carried_through, changes::Changes, clock::Clock, ready::Ready,
+};
 use crate::store::{ExecutionFilter, Page, RunKey, Sort, Store, StoreError};
 
 /// How long anybody here sleeps at most: the wall clock may jump, and a sleep of the process does
@@ -154,8 +156,8 @@ pub(crate) struct Pauses {
     state: Mutex<State>,
     /// The size of [`State::shown`].
     shown: AtomicUsize,
-    /// Sent to whenever rules begin or end.
-    changed: watch::Sender<()>,
+    /// Told of whenever rules begin or end.
+    changes: Changes,
     /// Held while rules are written, so that what is in force does not change under the writer.
     writing: tokio::sync::Mutex<()>,
 }
@@ -177,7 +179,7 @@ impl Default for Pauses {
             last_end: AtomicI64::new(i64::MIN),
             state: Mutex::default(),
             shown: AtomicUsize::new(0),
-            changed: watch::Sender::new(()),
+            changes: Changes::default(),
             writing: tokio::sync::Mutex::default(),
         }
     }
@@ -200,7 +202,7 @@ impl Pauses {
         let end = |rule: &PauseRule| rule.ends_at().unwrap_or(Timestamp::MAX).as_ms();
         let last = state.rules.iter().map(end).max().unwrap_or(i64::MIN);
         self.last_end.store(last, Ordering::Release);
-        self.changed.send_replace(());
+        self.changes.tell();
     }
 
     /// Whether a rule can have held anything after `from`.
@@ -293,7 +295,7 @@ impl Pauses {
         deadline: Option<Timestamp>,
     ) {
         let Some(deadline) = deadline else { return std::future::pending().await };
-        let mut changed = self.changed.subscribe();
+        let mut changes = self.changes.seen();
         loop {
             let now = clock.now();
             let stands = self.hold(&facts.execution, &facts.task, None, now).is_some();
@@ -311,9 +313,9 @@ impl Pauses {
             // In naps, since the wall clock may be set while we sleep.
             let nap = if stands { NAP_MAX } else { left.min(NAP_MAX) };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(nap) => {}
-                // Cannot fail: the sender is ours.
-                _ = changed.changed() => {}
+                () = changes.changed() => {}
             }
         }
     }
@@ -321,17 +323,18 @@ impl Pauses {
     /// Comes back when `time` has gone by, not counting that in which a rule holds the run as a
     /// whole. Nothing to do with the wall clock: setting it makes no attempt longer or shorter.
     pub async fn spent(&self, clock: &Clock, facts: &RunFacts, time: Duration) {
-        let mut changed = self.changed.subscribe();
+        let mut changes = self.changes.seen();
         let mut left = time;
         while !left.is_zero() {
             if self.hold(&facts.execution, &facts.task, None, clock.now()).is_some() {
-                _ = changed.changed().await;
+                changes.changed().await;
                 continue;
             }
             let begun = Instant::now();
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(left) => return,
-                _ = changed.changed() => left = left.saturating_sub(begun.elapsed()),
+                () = changes.changed() => left = left.saturating_sub(begun.elapsed()),
             }
         }
     }
@@ -374,8 +377,10 @@ impl Pauses {
         let mut state = self.state();
         let now = clock.now();
         let in_force: HashSet<PauseRuleId> = state.in_force(now).map(|rule| rule.id.clone()).collect();
-        let free: Vec<RunKey> =
+        let mut free: Vec<RunKey> =
             state.held.extract_if(|_, rule| !in_force.contains(rule)).map(|(run, _)| run).collect();
+        // The oldest first.
+        free.sort_unstable();
         let since = state.looked_at.replace(now);
         let has_expired = |rule: &PauseRule| {
             rule.expires_at.is_some_and(|end| end <= now && since.is_none_or(|since| since < end))
@@ -384,7 +389,7 @@ impl Pauses {
         let next = state.in_force(now).filter_map(PauseRule::ends_at).min();
         drop(state);
         if expired {
-            self.changed.send_replace(());
+            self.changes.tell();
         }
         if !free.is_empty() {
             ready.push_all(free);
@@ -394,9 +399,9 @@ impl Pauses {
 
     /// Wakes what was held when its rule expires, for ever.
     pub async fn run(&self, clock: &Clock, ready: &Ready) {
-        let mut changed = self.changed.subscribe();
+        let mut changes = self.changes.seen();
         loop {
-            changed.borrow_and_update();
+            changes.catch_up();
             let next = self.look(clock, ready);
             let expiry = async {
                 let Some(next) = next else { return std::future::pending().await };
@@ -404,9 +409,9 @@ impl Pauses {
                 tokio::time::sleep(left.min(NAP_MAX)).await;
             };
             tokio::select! {
+                biased;
                 () = expiry => {}
-                // Cannot fail: the sender is ours.
-                _ = changed.changed() => {}
+                () = changes.changed() => {}
             }
         }
     }

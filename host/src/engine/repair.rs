@@ -401,6 +401,7 @@ async fn let_go(engine: &Arc<Inner>, claim: Claim) {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(TRY_AGAIN) => {}
                     // The next start of the host finds it.
                     () = engine.stopping.reached(Phase::Expired) => return,

@@ -10,9 +10,11 @@ use stepbox_domain::{
     capability::{Grants, SecretName},
     limits::LimitSettings,
 };
-use tokio::sync::watch;
 
-use super::EngineError;
+use super::{
+    EngineError,
+    changes::{Changes, Seen},
+};
 
 /// The settings of all tasks, in memory; the store has the truth.
 pub(crate) struct Settings {
@@ -20,7 +22,7 @@ pub(crate) struct Settings {
     default: Arc<TaskSettings>,
     ceilings: Limits,
     tasks: RwLock<HashMap<TaskName, Arc<TaskSettings>>>,
-    changed: watch::Sender<()>,
+    changes: Changes,
 }
 
 /// What holds for the runs of one task. Replaced as a whole, so that who holds one sees by its
@@ -51,7 +53,7 @@ impl Settings {
             default: Arc::new(TaskSettings { grants: Arc::default(), limits }),
             ceilings: ceilings.clone(),
             tasks: RwLock::default(),
-            changed: watch::Sender::new(()),
+            changes: Changes::default(),
         }
     }
 
@@ -65,18 +67,18 @@ impl Settings {
         let limits = Arc::new(self.limits(limits));
         let settings = Arc::new(TaskSettings { grants: Arc::new(grants), limits });
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(task, settings);
-        self.changed.send_replace(());
+        self.changes.tell();
     }
 
-    /// Notified whenever something has been set.
-    pub fn changed(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+    /// Hears of whatever is set from now on.
+    pub fn seen(&self) -> Seen<'_> {
+        self.changes.seen()
     }
 
     /// Nothing is set for the task any more.
     pub fn forget(&self, task: &TaskName) {
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).remove(task);
-        self.changed.send_replace(());
+        self.changes.tell();
     }
 
     /// What holds where `set` is set.

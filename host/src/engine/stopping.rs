@@ -1,8 +1,11 @@
 //! How far the host has got with stopping.
 
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+
+use super::changes::Changes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub(crate) enum Phase {
     Running,
     /// Nothing new begins; what stands still is suspended; steps under way may finish.
@@ -11,29 +14,35 @@ pub(crate) enum Phase {
     Expired,
 }
 
-pub(crate) struct Stopping(watch::Sender<Phase>);
+pub(crate) struct Stopping {
+    phase: AtomicU8,
+    changes: Changes,
+}
 
 impl Stopping {
     pub fn new() -> Self {
-        Stopping(watch::Sender::new(Phase::Running))
+        Stopping { phase: AtomicU8::new(Phase::Running as u8), changes: Changes::default() }
     }
 
     pub fn advance(&self, to: Phase) {
-        self.0.send_if_modified(|phase| {
-            let further = to > *phase;
-            *phase = to.max(*phase);
-            further
-        });
+        if self.phase.fetch_max(to as u8, SeqCst) < to as u8 {
+            self.changes.tell();
+        }
     }
 
     pub fn has_begun(&self) -> bool {
-        *self.0.borrow() >= Phase::Draining
+        self.is_at(Phase::Draining)
+    }
+
+    fn is_at(&self, phase: Phase) -> bool {
+        self.phase.load(SeqCst) >= phase as u8
     }
 
     /// Comes back once `phase` is reached; at once if it has been.
     pub async fn reached(&self, phase: Phase) {
-        let mut changes = self.0.subscribe();
-        // An error means that the sender is gone, which it cannot be while we hold it.
-        let _ = changes.wait_for(|now| *now >= phase).await;
+        let mut changes = self.changes.seen();
+        while !self.is_at(phase) {
+            changes.changed().await;
+        }
     }
 }

@@ -28,7 +28,7 @@ const GRAM_CHARS: usize = 3;
 /// A longer text is looked for by some of its sequences, for each of them costs; what they find has to
 /// be compared with the text. Measured for a whole UUID among a million: 16 ms with all, 2 ms so.
 const PHRASE_CHARS_MAX: usize = 8;
-const SAMPLED_MAX: usize = 6;
+const SAMPLED_MAX: usize = 4;
 /// No execution has a longer id.
 const ID_CHARS_MAX: usize = 255;
 

@@ -28,9 +28,7 @@ use stepbox_domain::{
 use tokio::time::Instant;
 use uuid::{NoContext, Uuid};
 
-use super::{
-    Engine, EngineError, Inner, Who, carried_through, changes::Changes, clock::Clock, ready::Ready,
-};
+use super::{Engine, EngineError, Inner, Who, carried_through, changes::Changes, clock::Clock, ready::Ready};
 use crate::store::{ExecutionFilter, Page, RunKey, Sort, Store, StoreError};
 
 /// How long anybody here sleeps at most: the wall clock may jump, and a sleep of the process does

@@ -218,7 +218,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = || {
             let entries = std::fs::read_dir(folder.path()).unwrap();
-            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            // A running store makes its index of ids when it comes to it.
+            names.retain(|name| !name.starts_with("search.db"));
             names.sort();
             names
         };

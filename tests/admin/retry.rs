@@ -284,6 +284,10 @@ async fn a_later_step_that_is_under_way_is_interrupted_and_tried_again() {
     let slow = step_with("slow", json!({ "act": { "effect": { "ms": 2_000 } } }));
     server.run_script("o-1", &script([settle("charge", fails_once()), slow])).await;
     server.until_effect("o-1", "slow 1").await;
+    // An attempt is written down while it runs already.
+    let written =
+        |detail: &Value| find_step(detail, "slow").is_some_and(|slow| slow["attempts"][0].is_object());
+    until("the attempt is in the journal", async || server.detail("o-1").await, written).await;
     server.retried("o-1", "charge").await;
     let result = server.result("o-1").await;
     assert_eq!(result[0], json!({ "value": { "attempt": 2 } }));

@@ -317,14 +317,19 @@ async fn compiling() {
 #[tokio::test]
 async fn uploads_under_way() {
     let server = Setup::default().with("uploads-max", 1).start().await;
-    let mut slow = TcpStream::connect(server.address()).await.unwrap();
     let head = "PUT /admin/v1/modules/slow HTTP/1.1\r\nhost: x\r\ncontent-type: application/wasm\r\n\
                 content-length: 1000000\r\n\r\n\0asm";
-    slow.write_all(head.as_bytes()).await.unwrap();
     let upload = || server.upload("scenario", guests::scenario());
+    // Whoever of the two comes second is refused, the slow one too: then there is another slow one.
+    let mut slow = Vec::new();
+    let slow_then_upload = async || {
+        let mut another = TcpStream::connect(server.address()).await.unwrap();
+        another.write_all(head.as_bytes()).await.unwrap();
+        slow.push(another);
+        upload().await
+    };
     let answer =
-        until("the one that is slow has its place", async || upload().await, |answer| answer.status == 503)
-            .await;
+        until("the one that is slow has its place", slow_then_upload, |answer| answer.status == 503).await;
     let message = answer.error(503, "too_many_uploads");
     assert!(message.starts_with("as many uploads are under way as may be: 1 (--uploads-max"), "{message}");
     assert!(answer.header("retry-after").is_some());

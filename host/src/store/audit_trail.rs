@@ -4,8 +4,9 @@ use std::path::Path;
 
 use sqlx::ConnectOptions;
 
+use super::connect::options;
 use super::queries::{Connection, audit};
-use super::sqlite::{OpenError, options};
+use super::sqlite::{CACHE_KIB, OpenError};
 use super::{AuditRow, StoreError};
 
 /// The audit trail of a data directory, also while a host works on it. Changes nothing.
@@ -19,7 +20,7 @@ impl AuditTrail {
         // Without a write-ahead log nobody works on it. Said so, SQLite makes no log of its own
         // just to read.
         let at_rest = !data_dir.join("stepbox.db-wal").exists();
-        let connected = options(&database).read_only(true).immutable(at_rest).connect().await;
+        let connected = options(&database, CACHE_KIB).read_only(true).immutable(at_rest).connect().await;
         match connected {
             Ok(connection) => Ok(AuditTrail { connection }),
             Err(error) => Err(OpenError::Database { database, source: error.into() }),

@@ -12,6 +12,7 @@ mod admin;
 pub mod audit_trail;
 mod checkpoint;
 mod codec;
+mod connect;
 mod failures;
 mod group_commit;
 mod lists;

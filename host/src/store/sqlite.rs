@@ -6,13 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, SqlitePool,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use stepbox_domain::{Digest, EventName, ExecutionId, Json, TaskName, Timestamp, event::Event};
 use tokio::{
@@ -28,12 +27,16 @@ use super::queries::{
 };
 use super::reading::{self, Wanted};
 use super::search::Search;
-use super::{checkpoint, schema, *};
+use super::{
+    checkpoint,
+    connect::{self, options},
+    schema, *,
+};
 
 mod views;
 
-/// How long somebody waits for a reader, or for his turn at one.
-const READER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// 16 MB for each connection.
+pub(super) const CACHE_KIB: u32 = 16_384;
 /// So many readers are kept from lists.
 const READERS_SHORT: u32 = 2;
 
@@ -95,16 +98,8 @@ impl Sqlite {
             .map_err(|error| OpenError::Schema { database: database.clone(), why: error.to_string() })?;
         let known = Known::read(&mut connection).await.map_err(failed)?;
 
-        let readers = SqlitePoolOptions::new()
-            .max_connections(config.readers.max(1))
-            .acquire_timeout(READER_WAIT_MAX)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            // A file does not go away as a server does.
-            .test_before_acquire(false)
-            .connect_with(options(&database).read_only(true))
-            .await
-            .map_err(|error| failed(error.into()))?;
+        let reading = options(&database, CACHE_KIB).read_only(true);
+        let readers = connect::pool(config.readers.max(1), reading.clone()).await.map_err(failed)?;
 
         let (writer, queue) = mpsc::unbounded_channel();
         let checkpoints = tokio::spawn(checkpoint::run(write.clone(), writer.downgrade())).abort_handle();
@@ -117,7 +112,7 @@ impl Sqlite {
             readers,
             claimed,
             turns: Arc::new(Semaphore::new(turns as usize)),
-            search: Search::begin(directory, options(&database).read_only(true)),
+            search: Search::begin(directory, reading),
             checkpoints,
         })
     }
@@ -169,19 +164,8 @@ impl Sqlite {
     }
 }
 
-pub(super) fn options(database: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(database)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
-        // 16 MB for each connection, in KiB.
-        .pragma("cache_size", "-16384")
-        .pragma("temp_store", "memory")
-        .disable_statement_logging()
-}
-
 fn writing(database: &Path) -> SqliteConnectOptions {
-    options(database)
+    options(database, CACHE_KIB)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)

@@ -3,8 +3,6 @@
 //!
 //! Nobody waits for it, and no run depends on it. So a file that cannot be opened, is damaged or was
 //! deleted is no reason not to start: it is set aside or made anew, now or when that can be done.
-//! `synchronous = normal`: an end of the process loses nothing of what was added, a loss of power may
-//! lose the last moments, and neither damages the file.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -13,27 +11,25 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use sqlx::{
-    ConnectOptions, Connection as _, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{ConnectOptions, Connection as _, SqlitePool};
 use stepbox_domain::Timestamp;
 
 use super::{
     Added, LogBounds, LogEntry, LogFilter, LogStore, LogView,
     queries::{self, Stock},
 };
-use crate::store::{StoreError, queries::Connection, schema};
+use crate::store::{
+    StoreError,
+    connect::{self, beside, beside_the_database::*},
+    queries::Connection,
+    schema,
+};
 
 /// Logs that are read at the same time; others queue.
 const READERS: u32 = 2;
-
-/// How long a reader waits for its turn.
-const TURN_MAX: Duration = Duration::from_secs(10);
 
 pub struct SqliteLogs {
     file: PathBuf,
@@ -97,20 +93,13 @@ impl SqliteLogs {
         if self.damaged.swap(false, Ordering::Relaxed) {
             return Err(StoreError::Corrupt("it was found to be damaged".to_owned()));
         }
-        let mut connection = writing(&self.file).connect().await?;
+        let mut connection = writing(&self.file).statement_cache_capacity(100).connect().await?;
         schema::migrate_logs(&mut connection).await.map_err(of_migration)?;
         let mut stock = queries::stock(&mut connection).await?;
         // Not simply on from the last one: of what is lost, somebody may have seen the numbers.
         let from_time = u64::try_from(now.as_ms()).unwrap_or(0).saturating_mul(1_000);
         stock.last = stock.last.max(from_time);
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(TURN_MAX)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(options(&self.file).read_only(true))
-            .await?;
+        let readers = connect::pool(READERS, reading(&self.file)).await?;
         *self.readers.lock().unwrap_or_else(PoisonError::into_inner) = Some(readers);
         let gone = || StoreError::Unavailable("its file is gone".to_owned());
         Ok(Open { connection, identity: identity(&self.file).ok_or_else(gone)?, stock })
@@ -159,12 +148,6 @@ impl SqliteLogs {
     }
 }
 
-fn beside(file: &Path, end: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(end);
-    name.into()
-}
-
 fn identity(file: &Path) -> Option<(u64, u64)> {
     let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.dev(), metadata.ino()))
@@ -176,27 +159,6 @@ fn of_migration(error: sqlx::migrate::MigrateError) -> StoreError {
         // One of a newer program: to be left as it is.
         other => StoreError::Unavailable(other.to_string()),
     }
-}
-
-fn options(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .busy_timeout(Duration::from_secs(5))
-        // 4 MB for each connection, in KiB.
-        .pragma("cache_size", "-4096")
-        .pragma("temp_store", "memory")
-        .disable_statement_logging()
-}
-
-fn writing(file: &Path) -> SqliteConnectOptions {
-    options(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        // After a flood the write-ahead log does not stay as long as it was.
-        .pragma("journal_size_limit", "16777216")
-        .foreign_keys(false)
-        .statement_cache_capacity(100)
 }
 
 #[async_trait]

@@ -11,18 +11,35 @@ use crate::store::{StoreError, codec};
 /// get beyond it, too.
 pub(crate) const FEW_MAX: usize = if cfg!(test) { 24 } else { 4_096 };
 /// So many of the newest executions can be looked at because the index does not have them yet.
-pub(crate) const TAIL_MAX: i64 = 20_000;
+const TAIL_MAX: i64 = 20_000;
 
 /// What the index of ids says of a text.
 #[derive(Debug)]
 pub(crate) struct IdHits {
-    /// The executions, if they are no more than [`FEW_MAX`].
-    pub few: Option<Vec<i64>>,
-    /// Else some of them may not have the text after all.
-    pub is_exact: bool,
-    pub total: u64,
     /// The index has the executions up to this key.
     pub up_to: i64,
+    pub hits: Hits,
+}
+
+#[derive(Debug)]
+pub(crate) enum Hits {
+    /// These, as many as [`FEW_MAX`] at most.
+    Few(Vec<i64>),
+    /// Some of these; the others do not have it.
+    Among(Vec<i64>),
+    /// So many.
+    Many(u64),
+}
+
+/// Whether so much that is not in the index yet can be looked at by a search.
+pub(crate) fn is_close_behind(up_to: i64, newest: i64) -> bool {
+    newest.saturating_sub(up_to) <= TAIL_MAX
+}
+
+pub(crate) async fn newest(connection: &mut Connection) -> Result<i64, StoreError> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("select max(execution_key) from executions").fetch_one(connection).await?;
+    Ok(newest.unwrap_or(0))
 }
 
 /// What a search has come to. See [`crate::store::ExecutionFilter::search`].
@@ -100,9 +117,7 @@ async fn with_tail(
     text: &str,
     hits: IdHits,
 ) -> Result<(Option<Vec<i64>>, Option<u64>), StoreError> {
-    let newest: Option<i64> =
-        sqlx::query_scalar("select max(execution_key) from executions").fetch_one(&mut *connection).await?;
-    if newest.unwrap_or(0).saturating_sub(hits.up_to) > TAIL_MAX {
+    if !is_close_behind(hits.up_to, newest(connection).await?) {
         return Ok((None, None));
     }
     let tail: Vec<i64> = sqlx::query_scalar(
@@ -112,13 +127,14 @@ async fn with_tail(
     .bind(text)
     .fetch_all(&mut *connection)
     .await?;
-    let few = match hits.few {
-        Some(keys) if !hits.is_exact => Some(that_have(connection, text, &keys).await?),
-        few => few,
+    let few = match hits.hits {
+        Hits::Few(keys) => keys,
+        Hits::Among(keys) => that_have(connection, text, &keys).await?,
+        Hits::Many(count) => return Ok((None, Some(count + tail.len() as u64))),
     };
-    let total = few.as_ref().map_or(hits.total, |keys| keys.len() as u64) + tail.len() as u64;
-    let few = few.map(|keys| [keys, tail].concat()).filter(|keys| keys.len() <= FEW_MAX);
-    Ok((few, Some(total)))
+    let all = [few, tail].concat();
+    let total = all.len() as u64;
+    Ok((Some(all).filter(|all| all.len() <= FEW_MAX), Some(total)))
 }
 
 /// Those of `keys` that have `text` in their ids.

@@ -55,6 +55,11 @@ pub(crate) async fn executions(
     found: &Found,
     page: Page,
 ) -> Result<Vec<ExecutionView>, StoreError> {
+    let mut query = executions_query(filter, found, page);
+    query.build().fetch_all(connection).await?.iter().map(execution_view).collect()
+}
+
+pub(crate) fn executions_query(filter: &ExecutionFilter, found: &Found, page: Page) -> QueryBuilder<Sqlite> {
     // First the keys of the page, from an index or those few: only its rows are read with their
     // payloads, and look up their runs.
     let mut query = QueryBuilder::<Sqlite>::new("with page (execution_key) as (select e.execution_key from ");
@@ -68,7 +73,7 @@ pub(crate) async fn executions(
          where e.execution_key = p.execution_key and r.run_key = e.run_key",
     );
     order(page, &mut query);
-    query.build().fetch_all(connection).await?.iter().map(execution_view).collect()
+    query
 }
 
 fn order(page: Page, query: &mut QueryBuilder<Sqlite>) {

@@ -1,16 +1,14 @@
 //! The file of the index. What is wrong with it is mended by making it anew.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::Path;
 
-use sqlx::{
-    ConnectOptions, Connection as _, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{ConnectOptions, Connection as _, SqlitePool};
 
-use crate::store::{StoreError, queries::Connection};
+use crate::store::{
+    StoreError,
+    connect::{self, beside, beside_the_database::*},
+    queries::Connection,
+};
 
 /// Goes up with every change of [`TABLES`].
 const LAYOUT: i64 = 1;
@@ -49,22 +47,13 @@ pub(super) async fn open(file: &Path) -> Result<Connection, StoreError> {
 }
 
 pub(super) async fn readers(file: &Path) -> Result<SqlitePool, StoreError> {
-    Ok(SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(Duration::from_secs(10))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_with(options(file).read_only(true))
-        .await?)
+    connect::pool(READERS, reading(file)).await
 }
 
 /// Takes it away, whoever has it open.
 pub(super) fn remove(file: &Path) -> Result<(), StoreError> {
     for end in ["", "-wal", "-shm"] {
-        let mut name = file.as_os_str().to_owned();
-        name.push(end);
-        match std::fs::remove_file(PathBuf::from(name)) {
+        match std::fs::remove_file(beside(file, end)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::Unavailable(format!("{}: {error}", file.display())));
             }
@@ -72,23 +61,4 @@ pub(super) fn remove(file: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-fn options(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .busy_timeout(Duration::from_secs(5))
-        // 4 MB for each connection, in KiB.
-        .pragma("cache_size", "-4096")
-        .pragma("temp_store", "memory")
-        .disable_statement_logging()
-}
-
-/// `synchronous = normal`: a loss of power may lose the last additions, which are then made again.
-fn writing(file: &Path) -> SqliteConnectOptions {
-    options(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .pragma("journal_size_limit", "16777216")
 }

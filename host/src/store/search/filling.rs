@@ -2,15 +2,21 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use sqlx::{ConnectOptions, Connection as _, Row as _, sqlite::SqliteConnectOptions};
 use tokio::time::{Instant, sleep};
 
-use super::{Shared, file, is_close_behind};
-use crate::store::{StoreError, queries::Connection};
+use super::{Shared, file};
+use crate::store::{
+    StoreError,
+    queries::{
+        Connection,
+        search::{is_close_behind, newest},
+    },
+};
 
 /// How long the newest executions stay out of the index, while it keeps up.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -20,6 +26,7 @@ const INTERVAL_FAILED: Duration = Duration::from_secs(30);
 const BATCH: i64 = 512;
 
 pub(super) async fn run(path: PathBuf, database: SqliteConnectOptions, shared: Arc<Shared>) {
+    let mut failed_at: Option<Instant> = None;
     loop {
         let Err(error) = fill(&path, &database, &shared).await;
         tracing::warn!(
@@ -29,11 +36,11 @@ pub(super) async fn run(path: PathBuf, database: SqliteConnectOptions, shared: A
         if let Some(readers) = shared.put(None) {
             readers.close().await;
         }
-        let again = match error {
-            StoreError::Corrupt(_) => file::remove(&path).is_ok(),
-            _ => false,
-        };
-        if !again {
+        let removed = matches!(error, StoreError::Corrupt(_)) && file::remove(&path).is_ok();
+        // What a new file does not mend is not the file's fault.
+        let lately = failed_at.is_some_and(|at| at.elapsed() < INTERVAL_FAILED);
+        failed_at = Some(Instant::now());
+        if !removed || lately {
             sleep(INTERVAL_FAILED).await;
         }
     }
@@ -57,6 +64,9 @@ async fn fill(
     let mut up_to = up_to.0;
     loop {
         let begin = Instant::now();
+        if shared.damaged.swap(false, Ordering::Relaxed) {
+            return Err(StoreError::Corrupt("a search found it damaged".to_owned()));
+        }
         let newest = newest(&mut main).await?;
         let mut added = 0;
         if newest > up_to {
@@ -87,12 +97,6 @@ async fn is_of(main: &mut Connection, (up_to, last_id): &(i64, Option<String>)) 
             .fetch_optional(main)
             .await?;
     Ok(there.is_some() && there == *last_id)
-}
-
-async fn newest(main: &mut Connection) -> Result<i64, StoreError> {
-    let newest: Option<i64> =
-        sqlx::query_scalar("select max(execution_key) from executions").fetch_one(main).await?;
-    Ok(newest.unwrap_or(0))
 }
 
 /// Adds the next ones: up to where it goes now, and how many they were.

@@ -12,7 +12,10 @@ mod filling;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sqlx::{Row as _, SqlitePool, sqlite::SqliteConnectOptions};
@@ -20,7 +23,7 @@ use tokio::task::AbortHandle;
 
 use super::{
     StoreError, codec,
-    queries::search::{FEW_MAX, IdHits, TAIL_MAX},
+    queries::search::{FEW_MAX, Hits, IdHits},
 };
 
 /// What a character sequence of the index has.
@@ -42,6 +45,8 @@ pub(super) struct Search {
 struct Shared {
     /// None while it cannot be used, or has too much to catch up with.
     readers: Mutex<Option<SqlitePool>>,
+    /// A search has found that it holds what it should not.
+    damaged: AtomicBool,
 }
 
 impl Shared {
@@ -68,7 +73,7 @@ impl Search {
         let chars = text.chars().count();
         // FTS5 takes a text to end at its first NUL; no id has one.
         if chars > ID_CHARS_MAX || text.contains('\0') {
-            return Some(IdHits { few: Some(Vec::new()), is_exact: true, total: 0, up_to: i64::MAX });
+            return Some(IdHits { up_to: i64::MAX, hits: Hits::Few(Vec::new()) });
         }
         if chars < GRAM_CHARS {
             return None;
@@ -78,6 +83,9 @@ impl Search {
         match hits.await {
             Ok(hits) => Some(hits),
             Err(error) => {
+                if let StoreError::Corrupt(_) = &error {
+                    self.shared.damaged.store(true, Ordering::Relaxed);
+                }
                 tracing::warn!(%error, "the index of executions' ids could not be asked; looking at each of them");
                 None
             }
@@ -93,24 +101,23 @@ impl Search {
 }
 
 async fn hits(reader: &mut sqlx::SqliteConnection, text: &str) -> Result<IdHits, StoreError> {
-    // Read first: what is added after this is in the rest that is looked at one by one, too, and
-    // does no harm there.
+    // Read first: what is added after this is in the rest that is looked at one by one.
     let up_to: i64 = sqlx::query_scalar("select up_to from progress").fetch_one(&mut *reader).await?;
-    let phrase = quoted(text);
     if let Some(sampled) = sampled(text)
         && let Some(keys) = few(reader, &sampled, up_to).await?
     {
-        return Ok(IdHits { total: keys.len() as u64, few: Some(keys), is_exact: false, up_to });
+        return Ok(IdHits { up_to, hits: Hits::Among(keys) });
     }
+    let phrase = quoted(text);
     if let Some(keys) = few(reader, &phrase, up_to).await? {
-        return Ok(IdHits { total: keys.len() as u64, few: Some(keys), is_exact: true, up_to });
+        return Ok(IdHits { up_to, hits: Hits::Few(keys) });
     }
-    let total = sqlx::query_scalar("select count(*) from ids where ids match $1 and rowid <= $2")
+    let count = sqlx::query_scalar("select count(*) from ids where ids match $1 and rowid <= $2")
         .bind(&phrase)
         .bind(up_to)
         .fetch_one(reader)
         .await?;
-    Ok(IdHits { few: None, is_exact: true, total: codec::number("a count", total)?, up_to })
+    Ok(IdHits { up_to, hits: Hits::Many(codec::number("a count", count)?) })
 }
 
 /// What matches up to there, unless it is too much.
@@ -149,9 +156,4 @@ fn sampled(text: &str) -> Option<String> {
     let quoted: Vec<String> =
         chosen.into_iter().take(SAMPLED_MAX).map(|gram| quoted(&String::from_iter(gram))).collect();
     Some(quoted.join(" AND "))
-}
-
-/// Whether so much that is not in the index yet can be looked at by a search.
-fn is_close_behind(up_to: i64, newest: i64) -> bool {
-    newest.saturating_sub(up_to) <= TAIL_MAX
 }

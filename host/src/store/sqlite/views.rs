@@ -9,8 +9,9 @@ use stepbox_domain::{
 };
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{READER_WAIT_MAX, Sqlite};
+use super::Sqlite;
 use crate::store::{
+    connect::READER_WAIT_MAX,
     queries::{
         audit, bulks, modules, pauses, runs,
         search::{self, Found},

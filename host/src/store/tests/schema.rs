@@ -8,7 +8,13 @@ use sqlx::{ConnectOptions, Row, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 use super::given::{config, open, with_order};
-use crate::store::{Store, schema, sqlite::OpenError, sqlite::Sqlite};
+use crate::store::{
+    ExecutionFilter, Page, Sort, Store,
+    queries::{search::Found, views},
+    schema,
+    sqlite::{OpenError, Sqlite},
+};
+use stepbox_domain::ExecutionStatus;
 
 fn migrations() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations")
@@ -116,4 +122,31 @@ async fn the_audit_trail_is_only_ever_added_to() {
         .await
         .unwrap();
     assert_eq!(left, 1);
+}
+
+/// What SQLite looks at for the newest failed executions of a task.
+#[tokio::test]
+async fn what_went_wrong_of_one_task_is_found_by_its_own_index() {
+    let directory = TempDir::new().unwrap();
+    open(&directory).await.close().await;
+    let database = SqliteConnectOptions::new().filename(directory.path().join("stepbox.db"));
+    let mut connection = database.connect().await.unwrap();
+    let page = Page { sort: Sort::ScheduledAt, descending: true, limit: 20, offset: 0 };
+    for (status, is_wrong) in [
+        (ExecutionStatus::Failed, true),
+        (ExecutionStatus::Cancelled, true),
+        (ExecutionStatus::Completed, false),
+    ] {
+        let filter = ExecutionFilter {
+            status: Some(status),
+            task: Some("order".to_owned()),
+            ..ExecutionFilter::default()
+        };
+        let query = views::executions_query(&filter, &Found::All, page);
+        let explained = sqlx::AssertSqlSafe(format!("explain query plan {}", query.sql().as_str()));
+        let rows = sqlx::query(explained).fetch_all(&mut connection).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+        let has = plan.iter().any(|line| line.contains("executions_gone_wrong (task_name=? AND status=?)"));
+        assert_eq!(has, is_wrong, "{status:?}: {plan:#?}");
+    }
 }

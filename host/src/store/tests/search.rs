@@ -1,6 +1,6 @@
 //! Searches, with their index and without it: always what looking at each execution finds.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use stepbox_domain::ExecutionStatus;
@@ -100,6 +100,14 @@ async fn a_search_finds_the_same_with_and_without_its_index() {
     }
 }
 
+/// The ids, and how many there are.
+async fn found(store: &Sqlite, search: &str) -> (String, u64) {
+    let filter = ExecutionFilter { search: Some(search.to_owned()), ..ExecutionFilter::default() };
+    let (views, total) = store.executions(&filter, NEWEST_FIRST).await.unwrap();
+    let ids: Vec<&str> = views.iter().map(|view| view.id.as_str()).collect();
+    (ids.join(" "), total)
+}
+
 struct Indexed {
     directory: TempDir,
 }
@@ -123,15 +131,12 @@ impl Indexed {
     }
 
     /// Opens it; how searches go before the index is ready and after.
-    async fn assert_searched(&self, found: &[(&str, &str)]) {
-        let store: Arc<Sqlite> = Arc::new(open(&self.directory).await);
+    async fn assert_searched(&self, expected: &[(&str, &str)]) {
+        let store = open(&self.directory).await;
         for _ in 0..2 {
-            for (search, ids) in found {
-                let filter =
-                    ExecutionFilter { search: Some((*search).to_owned()), ..ExecutionFilter::default() };
-                let (views, total) = store.executions(&filter, NEWEST_FIRST).await.unwrap();
-                let there: Vec<&str> = views.iter().map(|view| view.id.as_str()).collect();
-                assert_eq!((there.join(" "), total), ((*ids).to_owned(), there.len() as u64));
+            for (search, ids) in expected {
+                let total = ids.split_whitespace().count() as u64;
+                assert_eq!(found(&store, search).await, ((*ids).to_owned(), total));
             }
             until_indexed(&store).await;
         }
@@ -156,6 +161,30 @@ async fn an_index_that_is_gone_or_damaged_is_made_anew() {
     indexed.assert_searched(&found).await;
 }
 
+/// While it is used, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_goes_or_is_damaged_under_a_running_store_leads_nobody_astray() {
+    let indexed = Indexed::new().await;
+    let store = open(&indexed.directory).await;
+    until_indexed(&store).await;
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(indexed.file());
+    let mut connection = sqlx::ConnectOptions::connect(&file).await.unwrap();
+    sqlx::raw_sql("drop table ids").execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    create(&[&store], "three", "order", 1).await;
+    assert_eq!(found(&store, "two").await, ("two".to_owned(), 1));
+    // It is made anew.
+    until_indexed(&store).await;
+    assert_eq!(found(&store, "thr").await, ("three".to_owned(), 1));
+
+    std::fs::remove_file(indexed.file()).unwrap();
+    create(&[&store], "four", "order", 1).await;
+    for text in ["two", "three", "four"] {
+        assert_eq!(found(&store, text).await, (text.to_owned(), 1));
+    }
+    store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_of_another_database_is_not_believed() {
     let (ours, other) = (Indexed::new().await, Indexed::new().await);
@@ -176,8 +205,7 @@ async fn without_an_index_searches_look_at_each_execution() {
     std::fs::remove_file(indexed.file()).unwrap();
     std::fs::create_dir(indexed.file()).unwrap();
     let store = open(&indexed.directory).await;
-    let filter = ExecutionFilter { search: Some("two".to_owned()), ..ExecutionFilter::default() };
-    assert_eq!(store.executions(&filter, NEWEST_FIRST).await.unwrap().1, 1);
+    assert_eq!(found(&store, "two").await, ("two".to_owned(), 1));
     assert_eq!(store.indexed_up_to().await, None);
     store.close().await;
 }

@@ -64,12 +64,15 @@ impl Arena {
     /// A host with limits so low that each is reached soon, and not so low that a debug build on a busy
     /// machine reaches one where another is meant.
     pub async fn open(title: &'static str) -> Arena {
+        Arena::open_with(title, Setup::default()).await
+    }
+
+    /// The same with a `setup` of its own besides.
+    pub async fn open_with(title: &'static str, setup: Setup) -> Arena {
         let limits =
             ["handlerCpuMaxMs=1500", "attemptCpuMaxMs=1500", "stepsMax=300", "attemptWallMaxMs=8000"];
         let key = SecretsKey::generate().to_text().to_string();
-        let setup = Server::with("limit", limits.join(",")).with_variable(KEY_VARIABLE, &key);
-        let server =
-            setup.with("compile-cpu-max-s", 2).with("compile-memory-max-bytes", 1_u64 << 30).start().await;
+        let server = setup.with("limit", limits.join(",")).with_variable(KEY_VARIABLE, &key).start().await;
         // What is loaded once is no leak.
         neighbours(&server, 20).await;
         let memory_at_first = resident_bytes(&server);

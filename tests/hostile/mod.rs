@@ -22,11 +22,14 @@ mod output;
 mod uploads;
 
 use self::arena::Arena;
+use crate::harness::*;
 
 /// Everything that an upload can be.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_upload_hurts_the_host() {
-    let mut arena = Arena::open("uploads").await;
+    // Three times what an honest guest takes of a debug build's compiler.
+    let setup = Server::with("compile-cpu-max-s", 6).with("compile-memory-max-bytes", 1_u64 << 30);
+    let mut arena = Arena::open_with("uploads", setup).await;
     arena.withstand(uploads::attacks()).await;
     arena.close().await;
 }

@@ -12,7 +12,7 @@ use std::{
 use stepbox::vault::{KEY_VARIABLE, SecretsKey};
 
 use super::attack::{Answered, Attack, Deed, Outcome};
-use crate::harness::{campaign::tell, *};
+use crate::harness::{campaign::tell, server::Setup, *};
 
 /// What the host may have more of when an attack is over: pages that its pools and its allocator
 /// keep, and the caches of its database. What attacks ask for is far more.

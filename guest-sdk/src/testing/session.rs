@@ -288,7 +288,7 @@ impl Session {
         for record in &decision.records {
             state.run.apply(record);
         }
-        let wrote = decision.durability == Durability::Now && !decision.records.is_empty();
+        let wrote = decision.durability != Durability::Eventually && !decision.records.is_empty();
         state.records.extend(decision.records);
         if wrote && state.setup.crashes.after_each_record && state.run.end().is_none() {
             drop(state);

@@ -1,7 +1,7 @@
 //! What a call of the guest, or the passing of time, leads to.
 //!
-//! [`Run::decide`] reads and never changes. The caller makes the records durable, folds them in,
-//! and then gives the reply. A reply of [`Reply::Wait`] means: ask the same again, at the latest
+//! [`Run::decide`] reads and never changes. The caller folds the records in, makes them durable when
+//! [`Durability`] says, and gives the reply. A reply of [`Reply::Wait`] means: ask the same again, at the latest
 //! when the wait is over; every question is a look at how things stand, so asking once too often
 //! does no harm.
 //!
@@ -81,7 +81,7 @@ pub enum Until {
     At(Timestamp),
 }
 
-/// What follows: first the records become durable, then they are applied, then the reply is given.
+/// What follows: the records are applied, become durable, and the reply is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     pub records: Vec<Record>,
@@ -94,6 +94,11 @@ pub struct Decision {
 pub enum Durability {
     /// Before the reply.
     Now,
+    /// Before anything comes of the reply, which is an answer to the handler: before the next attempt
+    /// begins, and before anybody hears how the run stands. Until then only an instance knows it that
+    /// dies with the host, and that nothing gets out of but what it prints. So the outcome of a step
+    /// is written together with the end of the run, or with the wait, that the handler comes to next.
+    BeforeEffects,
     /// Together with the next that must be, or soon: losing them repeats nothing and changes
     /// nothing that the handler has seen.
     Eventually,
@@ -131,6 +136,10 @@ impl Decision {
 
     fn now(records: Vec<Record>, reply: Reply) -> Self {
         Decision { records, reply, durability: Durability::Now }
+    }
+
+    fn before_effects(records: Vec<Record>, reply: Reply) -> Self {
+        Decision { records, reply, durability: Durability::BeforeEffects }
     }
 
     fn eventually(records: Vec<Record>, reply: Reply) -> Self {
@@ -269,7 +278,7 @@ impl Run {
             let start = Record::SleepStarted { key: place.key.clone(), until, at: now };
             if until <= now {
                 let end = Record::SleepEnded { step: place.index, at: now };
-                return Decision::now(vec![start, end], answer(now));
+                return Decision::before_effects(vec![start, end], answer(now));
             }
             return Decision::now(vec![start], Reply::Wait(Wait::Sleep { step: place.key.clone(), until }));
         };
@@ -328,12 +337,12 @@ impl Run {
             let payload = found.payload.clone();
             let reply = Reply::Recorded { outcome: Ok(payload.clone()), at: now };
             records.push(Record::EventConsumed { step: place.index, event: found.seq, payload, at: now });
-            return Decision::now(records, reply);
+            return Decision::before_effects(records, reply);
         }
         if deadline.is_some_and(|deadline| now >= deadline) {
             records.push(Record::WaitTimedOut { step: place.index, at: now });
             let outcome = Err(wait_timed_out(&place.key, event));
-            return Decision::now(records, Reply::Recorded { outcome, at: now });
+            return Decision::before_effects(records, Reply::Recorded { outcome, at: now });
         }
         let wait = Wait::Event { step: place.key.clone(), event: event.clone(), deadline };
         Decision::now(records, Reply::Wait(wait))
@@ -351,7 +360,7 @@ impl Run {
             Ok(None) => {
                 let record = Record::Captured { key: place.key.clone(), value: value.clone(), at: now };
                 let reply = Reply::Recorded { outcome: Ok(value.clone()), at: now };
-                Decision::now(vec![record], reply)
+                Decision::before_effects(vec![record], reply)
             }
         }
     }

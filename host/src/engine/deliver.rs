@@ -52,15 +52,23 @@ impl Engine {
         let end = tokio::time::Instant::now() + patience;
         let mut patient = true;
         loop {
-            let over = waiter.over();
-            let Some(view) = engine.store.execution(execution).await? else {
+            let changed = waiter.changed();
+            let fresh = if patient { engine.waiters.fresh(execution) } else { None };
+            let looked = match fresh {
+                Some(fresh) => Some(fresh),
+                None => engine.store.execution(execution).await?,
+            };
+            let Some(view) = looked else {
                 return Err(EngineError::UnknownExecution(execution.clone()));
             };
             if view.status.is_terminal() || !patient {
                 return Ok(view);
             }
             // Out of patience it looks once more: what it says is how things stand then.
-            patient = tokio::time::timeout_at(end, over).await.is_ok();
+            patient = tokio::time::timeout_at(end, changed).await.is_ok();
+            if patient && let Some(over) = waiter.after(&view) {
+                return Ok(over);
+            }
         }
     }
 }
@@ -118,7 +126,7 @@ async fn cancel(engine: &Inner, execution: &ExecutionId, who: Who) -> Result<(),
             engine.live.interrupt(run);
             engine.timers.forget(run);
             engine.capacity.gone(run, &engine.ready);
-            engine.waiters.wake(execution);
+            engine.waiters.wake(execution, None);
             engine.metrics.ended(ExecutionStatus::Cancelled);
             Ok(())
         }

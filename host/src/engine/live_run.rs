@@ -7,6 +7,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use stepbox_domain::{
     Failure, FailureKind, Json, Limit, Limits, Run, StepName, Timestamp,
     decide::{Durability, Input, Reply},
@@ -16,10 +17,11 @@ use stepbox_domain::{
     run::{RunOutcome, Wait},
     trouble::Trouble,
 };
+use tokio::sync::Notify;
 
 use super::{
     Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, settings::TaskSettings,
-    step_logs::StepLogs, stopping::Phase,
+    step_logs::StepLogs, stopping::Phase, waiters::Ended,
 };
 use crate::{
     sandbox::{Answer, EndHandler, Guest, GuestContext, LogSink, Meter, StepRunner},
@@ -53,6 +55,12 @@ pub(crate) struct LiveRun {
     steps: Option<Box<dyn StepRunner>>,
     /// Applied, not yet given to the store.
     pending: Vec<Record>,
+    /// The handler has had an answer that is pending: nothing may come of it before it is on disk.
+    owes: bool,
+    /// Told when it owes.
+    owing: Arc<Notify>,
+    /// What the store has been given and has not answered.
+    writing: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// Records that the store has, or is being given.
     written: u64,
     /// What the store shows of the run; none when that is not known.
@@ -66,8 +74,7 @@ pub(crate) struct LiveRun {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     Ours,
-    /// A commit is under way. Found in this state, its answer was not waited for: nobody knows
-    /// what is on disk.
+    /// A commit is under way: nobody knows what is on disk.
     Unsure,
     /// Another holds it, or it was cancelled.
     Lost,
@@ -114,6 +121,9 @@ impl LiveRun {
             meter: Arc::default(),
             steps: None,
             pending: Vec::new(),
+            owes: false,
+            owing: Arc::default(),
+            writing: None,
             written: records,
             shown,
             paused: None,
@@ -150,6 +160,17 @@ impl LiveRun {
         }
     }
 
+    /// Told when the handler has had an answer that is not on disk.
+    pub fn owing(&self) -> Arc<Notify> {
+        self.owing.clone()
+    }
+
+    /// How it ended, once that is on disk.
+    pub fn ended(&self) -> Option<Ended> {
+        let end = self.run.end().filter(|_| self.hold == Hold::Ours)?.clone();
+        Some(Ended { run: self.run.facts().run.clone(), end })
+    }
+
     pub fn hold(&self) -> &Hold {
         &self.hold
     }
@@ -169,14 +190,27 @@ impl LiveRun {
         for record in decision.records {
             self.record(record);
         }
-        if decision.durability == Durability::Now && !self.pending.is_empty() {
-            self.write(false).await?;
+        match decision.durability {
+            Durability::Now if !self.pending.is_empty() => self.write(false).await?,
+            Durability::BeforeEffects if !self.pending.is_empty() => {
+                self.owes = true;
+                self.owing.notify_one();
+            }
+            Durability::Now | Durability::BeforeEffects | Durability::Eventually => {}
         }
         Ok(decision.reply)
     }
 
-    /// Applied before it is durable: nobody sees this memory before the reply, and if the commit
-    /// fails the memory goes with it.
+    /// Writes what the handler has heard already. What is to be seen outside comes after this.
+    pub async fn pay(&mut self) -> Result<(), Gone> {
+        match self.owes || self.writing.is_some() {
+            true => self.write(false).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Applied before it is durable: nobody but its own guest sees this memory before that, and if the
+    /// commit fails the memory and the guest go with it.
     fn record(&mut self, mut record: Record) {
         if let Record::RunFailed { failure, .. } = &mut record {
             self.say_where_it_was(failure);
@@ -210,9 +244,7 @@ impl LiveRun {
     }
 
     async fn write(&mut self, release: bool) -> Result<(), Gone> {
-        if self.hold != Hold::Ours {
-            return Err(Gone);
-        }
+        self.answered().await?;
         let records = std::mem::take(&mut self.pending);
         let count = records.len() as u64;
         let commit = Commit {
@@ -224,13 +256,24 @@ impl LiveRun {
             release: release || self.run.end().is_some(),
         };
         self.written += count;
+        self.owes = false;
         self.hold = Hold::Unsure;
-        let answer = self.engine.store.commit(commit).await;
-        self.hold = match answer {
-            Ok(()) => Hold::Ours,
-            Err(StoreError::ClaimLost) => Hold::Lost,
-            Err(error) => Hold::Unwritten(error.to_string()),
-        };
+        let store = self.engine.store.clone();
+        self.writing = Some(Box::pin(async move { store.commit(commit).await }));
+        self.answered().await
+    }
+
+    /// Waits for the answer to what the store was given. May be dropped and called again.
+    pub async fn answered(&mut self) -> Result<(), Gone> {
+        if let Some(writing) = &mut self.writing {
+            let answer = writing.await;
+            self.writing = None;
+            self.hold = match answer {
+                Ok(()) => Hold::Ours,
+                Err(StoreError::ClaimLost) => Hold::Lost,
+                Err(error) => Hold::Unwritten(error.to_string()),
+            };
+        }
         if self.hold == Hold::Ours { Ok(()) } else { Err(Gone) }
     }
 
@@ -310,6 +353,7 @@ impl LiveRun {
 
     /// Stands still: parked while that is short and there is room, else by ending the handler.
     async fn stand(&mut self, wait: &Wait) -> Result<(), EndHandler> {
+        self.pay().await.map_err(|Gone| EndHandler)?;
         let engine = self.engine.clone();
         if matches!(wait, Wait::Pause { .. }) {
             self.paused = Some(wait.clone());

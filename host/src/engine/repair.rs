@@ -328,7 +328,7 @@ async fn mend<A, E: From<EngineError>>(
                 fault::point(Fault::Repaired);
                 engine.timers.forget(claim.run);
                 engine.ready.push(run);
-                engine.waiters.wake(execution);
+                engine.waiters.wake(execution, None);
                 return Ok(plan.answer);
             }
             Err(StoreError::ClaimLost) => {}

@@ -80,6 +80,7 @@ impl Engine {
                             drop(starting);
                             match (entered, permit) {
                                 (Some((claimed, Some(handle))), Some(permit)) => {
+                                    engine.waiters.started(&execution);
                                     tokio::spawn(worker::drive(Arc::clone(engine), handle, claimed, permit));
                                 }
                                 _ if engine.capacity.stands_in_line(&task, run, &execution.run, live_max) => {

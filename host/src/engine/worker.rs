@@ -18,6 +18,7 @@ use super::{
     loader::LoadError,
     metrics::Part,
     stopping::Phase,
+    waiters::Ended,
 };
 use crate::{
     sandbox::{GuestContext, GuestExit, HandlerSetup, Meter},
@@ -100,11 +101,13 @@ pub(crate) async fn drive(
     if !matches!(rest, Rest::InLine { .. }) {
         engine.capacity.gone(key, &engine.ready);
     }
+    engine.waiters.rests(&execution);
     match rest {
-        // Gone, it may be over: then somebody has to hear of it.
-        Rest::Over | Rest::Gone => engine.waiters.wake(&execution),
+        Rest::Over(ended) => engine.waiters.wake(&execution, ended),
+        // It may be over: then somebody has to hear of it.
+        Rest::Gone => engine.waiters.wake(&execution, None),
         Rest::Unknown => {
-            engine.waiters.wake(&execution);
+            engine.waiters.wake(&execution, None);
             engine.ready.push(key);
         }
         Rest::Stands { due, .. } => {
@@ -127,7 +130,8 @@ pub(crate) async fn drive(
 
 /// How a run came to rest.
 enum Rest {
-    Over,
+    /// How, unless it was not we who ended it.
+    Over(Option<Ended>),
     /// Let go; `due` is when to look at it again.
     Stands {
         due: Option<Timestamp>,
@@ -190,7 +194,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let taken_up_at = engine.clock.now();
     let taken = live.lock().await.take(Input::TimePasses).await;
     match taken {
-        Ok(Reply::Stop) => return Rest::Over,
+        Ok(Reply::Stop) => return Rest::Over(live.lock().await.ended()),
         Ok(_) => {}
         Err(Gone) => return after_trouble(engine, &live).await,
     }
@@ -211,6 +215,7 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
         () = engine.pauses.out_of_time(&engine.clock, &facts, taken_up_at, deadline) => None,
         () = handle.interrupted(claim) => return Rest::Gone,
         () = out_of_patience(engine) => Some(GuestExit::Ended),
+        Gone = keep_paying(&live) => return after_trouble(engine, &live).await,
     };
     engine.metrics.guest(&facts.task, Part::Handler, &meter.receipt());
     match exit {
@@ -236,6 +241,18 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     }
     .or_trouble(engine, &live)
     .await
+}
+
+/// Writes what the handler has heard where it computes on: it may be long until its next call. Comes
+/// back when that cannot be written.
+async fn keep_paying(live: &Mutex<LiveRun>) -> Gone {
+    let owing = live.lock().await.owing();
+    loop {
+        owing.notified().await;
+        if live.lock().await.pay().await.is_err() {
+            return Gone;
+        }
+    }
 }
 
 /// Lets go of a run that a pause rule holds as a whole, without looking at anything in it.
@@ -326,7 +343,7 @@ async fn again(live: &Arc<Mutex<LiveRun>>) -> Rest {
 async fn end(live: &Arc<Mutex<LiveRun>>, input: Input<'_>) -> Rest {
     let mut live = live.lock().await;
     match live.take(input).await {
-        Ok(Reply::Stop) => Rest::Over,
+        Ok(Reply::Stop) => Rest::Over(live.ended()),
         Ok(_) | Err(Gone) => Rest::Gone,
     }
 }
@@ -334,11 +351,11 @@ async fn end(live: &Arc<Mutex<LiveRun>>, input: Input<'_>) -> Rest {
 /// The handler was ended: the run is over, stands at a wait, or the host is stopping.
 async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
     let mut held = live.lock().await;
-    if *held.hold() != Hold::Ours {
+    if held.answered().await.is_err() {
         return Rest::Gone;
     }
     if held.run().end().is_some() {
-        return Rest::Over;
+        return Rest::Over(held.ended());
     }
     if held.release().await.is_err() {
         return Rest::Gone;

@@ -1,6 +1,6 @@
 //! What a call of a step, or the end of one of its attempts, leads to.
 
-use super::{Bound, Decision, Reply};
+use super::{Bound, Decision, Durability, Reply};
 use crate::{
     Failure, FailureKind, Receipt, Run, Timestamp,
     journal::{Record, StepStarted},
@@ -69,7 +69,7 @@ impl Run {
             let failure = failure.of_step(step.key.clone(), last).with_logs(step.last_logs());
             let reply = Reply::Recorded { outcome: Err(failure.clone()), at: now };
             records.push(Record::StepDied { step: place.index, failure, at: now });
-            Decision::now(records, reply)
+            Decision::before_effects(records, reply)
         };
         if crashes >= self.policy().crashes_max {
             return died(crashed_too_often(step, crashes), records);
@@ -176,7 +176,7 @@ impl Run {
             AttemptOutcome::Completed(result) => {
                 let reply = Reply::Recorded { outcome: Ok(result.clone()), at: now };
                 let record = Record::StepCompleted { step: index, attempt, result, at: now, receipt };
-                Decision::now(vec![record], reply)
+                Decision::before_effects(vec![record], reply)
             }
             AttemptOutcome::Interrupted => {
                 let cause = Interruption::Stopped;
@@ -198,9 +198,13 @@ impl Run {
                         (None, Reply::Recorded { outcome: Err(failure.clone()), at: now })
                     }
                 };
+                let durability = match retry_at {
+                    Some(_) => Durability::Now,
+                    None => Durability::BeforeEffects,
+                };
                 let record =
                     Record::AttemptFailed { step: index, attempt, failure, at: now, retry_at, receipt };
-                Decision::now(vec![record], reply)
+                Decision { records: vec![record], reply, durability }
             }
         }
     }

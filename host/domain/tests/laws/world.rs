@@ -213,6 +213,7 @@ impl World {
         let mut guest = Guest {
             run: self.claimed(),
             pending: Vec::new(),
+            owes: false,
             leg: Leg::default(),
             clock: self.facts.created_at,
             results: Vec::new(),
@@ -283,6 +284,9 @@ impl World {
                 }
                 Op::Capture { .. } => Input::Captures { place, value: &captured },
             };
+            if matches!(op, Op::Step(_)) && guest.owes && !self.pays(guest) {
+                return Err(LegEnd::Died);
+            }
             let mut reply = self.take(guest, input).ok_or(LegEnd::Died)?;
             if let Reply::Go { attempt, deadline, .. } = reply {
                 assert_eq!(hold, None, "{} began though it was held", place.key);
@@ -366,17 +370,27 @@ impl World {
             guest.run.apply(record);
             journal::push(&mut guest.pending, record.clone());
         }
-        if decision.durability == Durability::Now && !decision.records.is_empty() {
-            if self.dies() {
-                return None;
+        let writes = match decision.durability {
+            Durability::Now => !decision.records.is_empty(),
+            Durability::BeforeEffects => {
+                assert!(matches!(decision.reply, Reply::Recorded { .. }), "more than an answer: {decision:?}");
+                guest.owes = true;
+                self.roll(2) == 0
             }
-            let pending = std::mem::take(&mut guest.pending);
-            self.write(&guest.run, pending);
-            if self.dies() {
-                return None;
-            }
+            Durability::Eventually => false,
+        };
+        (!writes || self.pays(guest)).then_some(decision.reply)
+    }
+
+    /// Writes what is pending; false when the host died on the way.
+    fn pays(&mut self, guest: &mut Guest) -> bool {
+        if self.dies() {
+            return false;
         }
-        Some(decision.reply)
+        let pending = std::mem::take(&mut guest.pending);
+        self.write(&guest.run, pending);
+        guest.owes = false;
+        !self.dies()
     }
 
     /// Takes in for how long the clocks have stood still.
@@ -453,6 +467,8 @@ struct Guest {
     run: Run,
     /// Applied, not yet on disk.
     pending: Vec<Record>,
+    /// The handler has heard of something that is pending.
+    owes: bool,
     leg: Leg,
     clock: Timestamp,
     results: Vec<Json>,

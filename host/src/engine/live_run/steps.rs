@@ -34,6 +34,8 @@ impl LiveRun {
             if self.engine.stopping.has_begun() {
                 return Err(EndHandler);
             }
+            // An attempt may begin, and what it does lasts.
+            self.pay().await.map_err(|Gone| EndHandler)?;
             self.look_at_settings();
             let facts = self.run.facts();
             let held_by = self.engine.pauses.hold(

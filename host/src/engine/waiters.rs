@@ -53,9 +53,8 @@ impl Waiters {
     /// before: what ends between the two would be missed.
     pub fn enter(&self, execution: &ExecutionId) -> Waiter<'_> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = waiting
-            .entry(execution.clone())
-            .or_insert_with(|| Entry { watched: Arc::default(), waiters: 0 });
+        let entry =
+            waiting.entry(execution.clone()).or_insert_with(|| Entry { watched: Arc::default(), waiters: 0 });
         entry.waiters += 1;
         Waiter { waiters: self, execution: execution.clone(), watched: entry.watched.clone() }
     }

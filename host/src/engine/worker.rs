@@ -133,17 +133,12 @@ enum Rest {
     /// How, unless it was not we who ended it.
     Over(Option<Ended>),
     /// Let go; `due` is when to look at it again.
-    Stands {
-        due: Option<Timestamp>,
-        at_event: bool,
-    },
+    Stands { due: Option<Timestamp>, at_event: bool },
     /// Let go because this pause rule holds it, whose end wakes it.
     Held(PauseRuleId),
     /// Let go because its task has as many live runs as it may; it is woken when it is its turn, or
     /// when its time is up.
-    InLine {
-        deadline: Option<Timestamp>,
-    },
+    InLine { deadline: Option<Timestamp> },
     /// Let go without having got anywhere.
     Again(Duration),
     /// No longer ours.

@@ -281,6 +281,14 @@ async fn transaction(
             let created = executions::create(connection, known, &[start], true).await?;
             Ok(created.into_iter().map(|created| created.map(Outcome::of_start)).collect())
         }
+        [Verb::AddEvent(event)] => {
+            let added = fault::during(Fault::Committing, events::add_alone(connection, event)).await?;
+            Ok(vec![Ok(Outcome::EventAdded(added))])
+        }
+        [Verb::Claim { run, now }] => {
+            let hold = fault::during(Fault::Committing, claims::claim_alone(connection, *run, *now)).await?;
+            Ok(vec![Ok(Outcome::Claimed(hold))])
+        }
         _ => {
             sqlx::query("begin immediate").execute(&mut *connection).await?;
             let answers = phases(connection, known, verbs).await?;

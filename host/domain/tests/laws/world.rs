@@ -373,7 +373,10 @@ impl World {
         let writes = match decision.durability {
             Durability::Now => !decision.records.is_empty(),
             Durability::BeforeEffects => {
-                assert!(matches!(decision.reply, Reply::Recorded { .. }), "more than an answer: {decision:?}");
+                assert!(
+                    matches!(decision.reply, Reply::Recorded { .. }),
+                    "more than an answer: {decision:?}"
+                );
                 guest.owes = true;
                 self.roll(2) == 0
             }

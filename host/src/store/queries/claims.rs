@@ -1,13 +1,13 @@
 //! Taking hold of runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sqlx::Row as _;
 use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
 
 use super::{
     Connection, Row, runs,
-    statement::{Value, execute_all, fetch_all, fetch_each, wide},
+    statement::{Statement, Value, execute_all, fetch_all, fetch_each, transact, wide},
 };
 use crate::store::{Claim, Claimed, Epoch, RunKey, StoreError, codec};
 
@@ -20,13 +20,40 @@ pub(crate) struct Hold {
     pub records: i64,
 }
 
-/// Takes hold of those of `wanted` that are neither over nor held, once if they are in it twice.
+/// Takes hold of those of `wanted` that are neither over nor held, once if they are in it twice,
+/// within the transaction that is open.
 pub(crate) async fn claim(
     connection: &mut Connection,
     wanted: &[(RunKey, Timestamp)],
 ) -> Result<HashMap<RunKey, Hold>, StoreError> {
+    let rows = fetch_all(connection, take_hold(wanted)).await?;
+    execute_all(connection, show_running(wanted)).await?;
+    rows.iter().map(hold).collect()
+}
+
+/// Takes hold of one as a transaction of its own, in one round trip.
+pub(crate) async fn claim_alone(
+    connection: &mut Connection,
+    run: RunKey,
+    now: Timestamp,
+) -> Result<Option<Hold>, StoreError> {
+    let wanted = [(run, now)];
+    let statements = take_hold(&wanted).into_iter().chain(show_running(&wanted)).collect();
+    let done = transact(connection, statements).await?;
+    let held = done.first().and_then(|done| done.rows.first());
+    Ok(held.map(hold).transpose()?.map(|(_, hold)| hold))
+}
+
+fn hold(row: &Row) -> Result<(RunKey, Hold), StoreError> {
+    let run = RunKey(row.try_get("run_key")?);
+    let epoch = Epoch(row.try_get("claim_epoch")?);
+    let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
+    Ok((run, Hold { claim: Claim { run, epoch }, crashes, records: row.try_get("claim_records")? }))
+}
+
+fn take_hold(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
     let rows: Vec<[Value; 2]> = wanted.iter().map(|(run, now)| [run.0.into(), now.as_ms().into()]).collect();
-    let statements = wide(&rows, |values| {
+    wide(&rows, |values| {
         // A claim that was left behind counts as a crash when the journal is as long as it was
         // when it was given.
         format!(
@@ -41,34 +68,22 @@ pub(crate) async fn claim(
                     started_ms = coalesce(started_ms, w.now_ms)
                from w
               where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
-             returning runs.run_key, claim_epoch, crashes, claim_records, started_ms"
+             returning runs.run_key, claim_epoch, crashes, claim_records"
         )
-    });
-    let mut holds = HashMap::new();
-    let starts: HashSet<&(RunKey, Timestamp)> = wanted.iter().collect();
-    let mut first_time: Vec<[Value; 1]> = Vec::new();
-    for row in fetch_all(connection, statements).await? {
-        let run = RunKey(row.try_get("run_key")?);
-        let epoch = Epoch(row.try_get("claim_epoch")?);
-        let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
-        let records = row.try_get("claim_records")?;
-        holds.insert(run, Hold { claim: Claim { run, epoch }, crashes, records });
-        // Not by the epoch, which a repair moves on too. Once too often does no harm.
-        let started = Timestamp::from_ms(row.try_get("started_ms")?);
-        if starts.contains(&(run, started)) {
-            first_time.push([run.0.into()]);
-        }
-    }
-    let statements = wide(&first_time, |values| {
+    })
+}
+
+/// At the first claim of a run its execution begins to run.
+fn show_running(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
+    let rows: Vec<[Value; 1]> = wanted.iter().map(|(run, _)| [run.0.into()]).collect();
+    wide(&rows, |values| {
         format!(
             "with w (run_key) as ({values})
              update executions set status = 'running'
-               from w join runs r on r.run_key = w.run_key
-              where executions.execution_key = r.execution_key"
+               from w join runs r on r.run_key = w.run_key and r.status = 'running'
+              where executions.execution_key = r.execution_key and executions.status = 'scheduled'"
         )
-    });
-    execute_all(connection, statements).await?;
-    Ok(holds)
+    })
 }
 
 /// How many records the run has.

@@ -119,9 +119,9 @@ pub(crate) async fn commit_alone(connection: &mut Connection, commit: &Encoded) 
             Ok(())
         };
     }
-    let touched = statement::transact(connection, statements).await?;
+    let done = statement::transact(connection, statements).await?;
     // Behind the fence each touches its rows or, the claim being lost, none of them does.
-    match touched.iter().sum::<u64>() {
+    match done.iter().map(|done| done.touched).sum::<u64>() {
         0 => Err(StoreError::ClaimLost),
         _ => Ok(()),
     }

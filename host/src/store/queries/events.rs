@@ -7,7 +7,7 @@ use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json, Timestamp, e
 
 use super::{
     Connection, Row,
-    statement::{Value, execute_all, fetch_all, wide},
+    statement::{Statement, Value, execute_all, fetch_all, transact, wide},
 };
 use crate::store::{EventAdded, RunKey, StoreError, codec};
 
@@ -24,42 +24,74 @@ pub(crate) async fn add(
     connection: &mut Connection,
     events: &[&NewEvent],
 ) -> Result<Vec<EventAdded>, StoreError> {
-    let addressees = addressees(connection, events).await?;
+    let rows = fetch_all(connection, look_up(events)).await?;
+    let inserted = execute_all(connection, insert(events)).await?;
+    added(events, &rows, inserted)
+}
+
+/// Keeps one as a transaction of its own, in one round trip.
+pub(crate) async fn add_alone(
+    connection: &mut Connection,
+    event: &NewEvent,
+) -> Result<EventAdded, StoreError> {
+    let statements = look_up(&[event]).into_iter().chain(insert(&[event])).collect();
+    let done = transact(connection, statements).await?;
+    let [looked_up, inserted] = &done[..] else {
+        return Err(StoreError::Corrupt("not every statement had an answer".to_owned()));
+    };
+    let added = added(&[event], &looked_up.rows, inserted.touched)?;
+    added.into_iter().next().ok_or_else(|| StoreError::Corrupt("an event had no answer".to_owned()))
+}
+
+/// What became of `events`, of whose addressees `rows` tell how they stood before.
+fn added(events: &[&NewEvent], rows: &[Row], inserted: u64) -> Result<Vec<EventAdded>, StoreError> {
+    let addressees = rows.iter().map(Addressee::read).collect::<Result<HashMap<_, _>, _>>()?;
     let mut answered = HashSet::new();
-    let mut rows: Vec<[Value; 4]> = Vec::with_capacity(events.len());
-    let mut added = Vec::with_capacity(events.len());
-    for event in events {
-        let Some(addressee) = addressees.get(&event.execution) else {
-            added.push(EventAdded::NoSuchExecution);
-            continue;
-        };
-        if addressee.status.is_terminal() {
-            added.push(EventAdded::AlreadyOver(addressee.status));
-            continue;
-        }
-        rows.push([
-            addressee.key.into(),
-            event.name.as_str().into(),
-            event.now.as_ms().into(),
-            event.payload.as_str().into(),
-        ]);
-        let awaited = addressee.awaits(event) && answered.insert(addressee.key);
-        added.push(EventAdded::Added { run: addressee.run, awaited });
+    let added: Vec<EventAdded> = events
+        .iter()
+        .map(|event| match addressees.get(&event.execution) {
+            None => EventAdded::NoSuchExecution,
+            Some(addressee) if addressee.status.is_terminal() => EventAdded::AlreadyOver(addressee.status),
+            Some(addressee) => {
+                let awaited = addressee.awaits(event) && answered.insert(&event.execution);
+                EventAdded::Added { run: addressee.run, awaited }
+            }
+        })
+        .collect();
+    let kept = added.iter().filter(|added| matches!(added, EventAdded::Added { .. })).count();
+    match inserted == kept as u64 {
+        true => Ok(added),
+        false => Err(StoreError::Corrupt("the status of an execution and its end do not agree".to_owned())),
     }
-    let statements = wide(&rows, |values| {
+}
+
+/// Those whose execution is there and not over.
+fn insert(events: &[&NewEvent]) -> Vec<Statement> {
+    let rows: Vec<[Value; 4]> = events
+        .iter()
+        .map(|event| {
+            [
+                event.execution.as_str().into(),
+                event.name.as_str().into(),
+                event.now.as_ms().into(),
+                event.payload.as_str().into(),
+            ]
+        })
+        .collect();
+    wide(&rows, |values| {
+        // The cross join keeps them in their order.
         format!(
-            "with n (execution_key, name, received_ms, payload) as ({values})
+            "with n (execution_id, name, received_ms, payload) as ({values})
              insert into events (execution_key, name, received_ms, payload)
-             select execution_key, name, received_ms, payload from n where execution_key is not null"
+             select e.execution_key, n.name, n.received_ms, n.payload
+               from n cross join executions e on e.execution_id = n.execution_id
+              where e.completed_ms is null"
         )
-    });
-    execute_all(connection, statements).await?;
-    Ok(added)
+    })
 }
 
 /// An execution to which something is sent.
 struct Addressee {
-    key: i64,
     status: ExecutionStatus,
     run: RunKey,
     waiting: Option<Wait>,
@@ -68,6 +100,18 @@ struct Addressee {
 }
 
 impl Addressee {
+    fn read(row: &Row) -> Result<(ExecutionId, Addressee), StoreError> {
+        let waiting: Option<&str> = row.try_get("waiting")?;
+        let answered: i64 = row.try_get("answered")?;
+        let addressee = Addressee {
+            status: codec::status(row.try_get("status")?)?,
+            run: RunKey(row.try_get("run_key")?),
+            waiting: waiting.map(|waiting| codec::decode("a wait", waiting)).transpose()?,
+            answered: answered != 0,
+        };
+        Ok((codec::execution_id(row.try_get("execution_id")?)?, addressee))
+    }
+
     /// Whether `event` is what the run stands at, and will answer it.
     fn awaits(&self, event: &NewEvent) -> bool {
         match &self.waiting {
@@ -81,38 +125,20 @@ impl Addressee {
     }
 }
 
-async fn addressees(
-    connection: &mut Connection,
-    events: &[&NewEvent],
-) -> Result<HashMap<ExecutionId, Addressee>, StoreError> {
+/// How the executions stand to which `events` are sent.
+fn look_up(events: &[&NewEvent]) -> Vec<Statement> {
     let ids: HashSet<&ExecutionId> = events.iter().map(|event| &event.execution).collect();
     let rows: Vec<[Value; 1]> = ids.iter().map(|id| [id.as_str().into()]).collect();
-    let statements = wide(&rows, |values| {
+    wide(&rows, |values| {
         format!(
             "with n (execution_id) as ({values})
-             select e.execution_id, e.execution_key, e.status, e.run_key, r.waiting,
+             select e.execution_id, e.status, e.run_key, r.waiting,
                     exists (select 1 from events p
                              where p.execution_key = e.execution_key and p.name = r.awaited_event
                                and p.consumed_by is null) as answered
                from n join executions e on e.execution_id = n.execution_id join runs r on r.run_key = e.run_key"
         )
-    });
-    fetch_all(connection, statements)
-        .await?
-        .iter()
-        .map(|row| {
-            let waiting: Option<&str> = row.try_get("waiting")?;
-            let answered: i64 = row.try_get("answered")?;
-            let addressee = Addressee {
-                key: row.try_get("execution_key")?,
-                status: codec::status(row.try_get("status")?)?,
-                run: RunKey(row.try_get("run_key")?),
-                waiting: waiting.map(|waiting| codec::decode("a wait", waiting)).transpose()?,
-                answered: answered != 0,
-            };
-            Ok((codec::execution_id(row.try_get("execution_id")?)?, addressee))
-        })
-        .collect()
+    })
 }
 
 /// The unconsumed events of the run's execution that came after number `after`, oldest first.

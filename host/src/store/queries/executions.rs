@@ -76,7 +76,7 @@ pub(crate) async fn create(
     let (executions, runs) = (insert_executions(&numbered), insert_runs(&numbered));
     let inserted = if alone {
         let both = executions.into_iter().chain(runs).collect();
-        statement::transact(connection, both).await?.first().copied().unwrap_or(0)
+        statement::transact(connection, both).await?.first().map_or(0, |done| done.touched)
     } else {
         let inserted = execute_all(connection, executions).await?;
         execute_all(connection, runs).await?;

@@ -133,32 +133,39 @@ pub(crate) async fn fetch_each(
     }
 }
 
-/// Runs a few statements as a transaction of their own, in one round trip; how many rows each
-/// touched. A single one commits by itself.
+/// What a statement came to.
+pub(crate) struct Done {
+    pub rows: Vec<Row>,
+    pub touched: u64,
+}
+
+/// Runs a few statements as a transaction of their own, in one round trip; what each came to. A
+/// single one commits by itself.
 pub(crate) async fn transact(
     connection: &mut Connection,
-    mut statements: Vec<Statement>,
-) -> Result<Vec<u64>, StoreError> {
-    if statements.len() == 1
-        && let Some(statement) = statements.pop()
-    {
-        return Ok(vec![statement.execute(connection).await?]);
-    }
+    statements: Vec<Statement>,
+) -> Result<Vec<Done>, StoreError> {
     let count = statements.len();
-    let (sql, values) = joined(statements);
-    let sql = format!("begin immediate;\n{sql}commit");
-
-    let mut touched = Vec::with_capacity(count + 2);
+    let (mut sql, values) = joined(statements);
+    // Those that begin and end the transaction answer too.
+    let around = usize::from(count > 1);
+    if count > 1 {
+        sql = format!("begin immediate;\n{sql}commit");
+    }
+    let (mut all, mut rows) = (Vec::with_capacity(count + 2), Vec::new());
     let mut results = connection.fetch_many(query(sql, values));
     while let Some(result) = results.try_next().await? {
-        if let Either::Left(done) = result {
-            touched.push(done.rows_affected());
+        match result {
+            Either::Right(row) => rows.push(row),
+            Either::Left(done) => {
+                all.push(Done { rows: std::mem::take(&mut rows), touched: done.rows_affected() });
+            }
         }
     }
-    // The first answer is that of `begin`, the last that of `commit`.
-    touched.truncate(count + 1);
-    touched.remove(0);
-    Ok(touched)
+    if all.len() != count + 2 * around {
+        return Err(StoreError::Corrupt("not every statement had an answer".to_owned()));
+    }
+    Ok(all.into_iter().skip(around).take(count).collect())
 }
 
 /// One text that is all of them, and their values.

@@ -133,6 +133,15 @@ create table events (
 -- What a run still has before it.
 create index events_pending on events (execution_key, seq) where consumed_by is null;
 
+-- A commit that goes to the database in one piece cannot look whether the events that it consumes were
+-- there. It inserts here where they were not, and is undone.
+create view missing_events as select 0 as run_key;
+
+create trigger missing_events_abort instead of insert on missing_events
+begin
+    select raise(abort, 'an event is not there to be consumed');
+end;
+
 -- The registered tasks. A row outlives its module, so that no version number is given twice.
 create table modules (
     task_name      text    primary key not null,

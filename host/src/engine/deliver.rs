@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use stepbox_domain::{
     EventName, ExecutionId, ExecutionStatus, Json, Limit,
     audit::{AuditAction, AuditEntry},
+    event::Event,
 };
 
-use super::{Engine, EngineError, Inner, Who, carried_through, settings::check_value};
+use super::{Engine, EngineError, Inner, Who, carried_through, live::Arrived, settings::check_value};
 use crate::store::{Cancel, EventAdded, ExecutionView};
 
 /// What became of an event. Stored either way.
@@ -86,16 +87,18 @@ async fn deliver(
         };
         check_value(&engine.settings.of(&view.task).limits, &view.task, "the event", payload)?;
     }
-    match engine.store.add_event(execution, name, payload, engine.clock.now()).await? {
+    let received_at = engine.clock.now();
+    match engine.store.add_event(execution, name, payload, received_at).await? {
         EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
         EventAdded::AlreadyOver(status) => {
             Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
         }
-        EventAdded::Added { run, awaited } => {
+        EventAdded::Added { run, awaited, seq, after } => {
             engine.metrics.events.inc();
+            let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at };
             // One that is not awaited came before the wait was on disk: whoever writes the wait
             // looks once more (see `worker::rest`).
-            if !engine.live.knock(run) && awaited {
+            if !engine.live.knock(run, Arrived { event, after }) && awaited {
                 engine.ready.push(run);
             }
             Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use stepbox_domain::event::{Event, Mailbox};
 use tokio::sync::Notify;
 
 use super::ready::Ready;
@@ -15,9 +16,8 @@ use crate::store::{Claim, Epoch, RunKey};
 
 /// The outside end of a run that is being driven here.
 pub(crate) struct LiveHandle {
-    /// Events may have come since the run last looked. True at first: some may have come before
-    /// the handle could be found.
-    news: AtomicBool,
+    /// What has come since the run last looked.
+    news: Mutex<News>,
     knock: Notify,
     /// Claims with a lower epoch are void: the run was cancelled, or seized for a repair. By epoch
     /// and not by yes or no, since who is about to claim may get the run only after the repair.
@@ -27,10 +27,61 @@ pub(crate) struct LiveHandle {
     go_again: AtomicBool,
 }
 
+/// So many events are kept for a run that has not looked yet.
+const ARRIVED_MAX: usize = 8;
+/// And none with a larger payload.
+const ARRIVED_MAX_BYTES: usize = 4 << 10;
+
+/// What a run that looks for events finds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// There may be more than these: the store has to be asked.
+    pub untold: bool,
+    pub arrived: Vec<Arrived>,
+}
+
+/// An event that is stored, and the number of the unconsumed one before it (0 for none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub event: Event,
+    pub after: i64,
+}
+
+impl News {
+    /// Kept here where that is little: a run that looks for no event must not fill the memory.
+    fn add(&mut self, arrived: Arrived) {
+        let is_little =
+            self.arrived.len() < ARRIVED_MAX && arrived.event.payload.as_str().len() <= ARRIVED_MAX_BYTES;
+        if is_little && !self.untold {
+            self.arrived.push(arrived);
+        } else {
+            *self = News { untold: true, arrived: Vec::new() };
+        }
+    }
+
+    fn is_some(&self) -> bool {
+        self.untold || !self.arrived.is_empty()
+    }
+
+    /// Puts into `mailbox` what follows closely on what it has, in the order of arrival. False: some
+    /// are missing, or may be.
+    pub fn put_into(mut self, mailbox: &mut Mailbox) -> bool {
+        self.arrived.sort_by_key(|arrived| arrived.event.seq);
+        for Arrived { event, after } in self.arrived {
+            if after > mailbox.seen() {
+                return false;
+            }
+            mailbox.receive([event]);
+        }
+        !self.untold
+    }
+}
+
 impl LiveHandle {
     fn new() -> Arc<Self> {
         Arc::new(LiveHandle {
-            news: AtomicBool::new(true),
+            // Some may have come before the handle could be found.
+            news: Mutex::new(News { untold: true, arrived: Vec::new() }),
             knock: Notify::new(),
             void_below: AtomicI64::new(i64::MIN),
             interrupt: Notify::new(),
@@ -38,9 +89,14 @@ impl LiveHandle {
         })
     }
 
-    /// Whether there may be news since the last call; asking takes note.
-    pub fn take_news(&self) -> bool {
-        self.news.swap(false, Ordering::AcqRel)
+    /// What has come since the last call.
+    pub fn take_news(&self) -> News {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All that came until now will be read with the claim that follows.
+    pub fn before_claim(&self) {
+        self.take_news();
     }
 
     /// Comes back when there may be news.
@@ -122,7 +178,7 @@ impl LiveRuns {
     pub fn leave(&self, run: RunKey, stands_at_event: bool, ready: &Ready) {
         let mut runs = self.runs();
         if let Some(handle) = runs.live.remove(&run)
-            && (handle.go_again.load(Ordering::Acquire) || stands_at_event && handle.take_news())
+            && (handle.go_again.load(Ordering::Acquire) || stands_at_event && handle.take_news().is_some())
         {
             ready.push(run);
         }
@@ -131,10 +187,10 @@ impl LiveRuns {
     }
 
     /// Tells the run that an event has come. False: it is not driven here.
-    pub fn knock(&self, run: RunKey) -> bool {
+    pub fn knock(&self, run: RunKey, arrived: Arrived) -> bool {
         let runs = self.runs();
         let Some(handle) = runs.live.get(&run) else { return false };
-        handle.news.store(true, Ordering::Release);
+        handle.news.lock().unwrap_or_else(PoisonError::into_inner).add(arrived);
         handle.knock.notify_one();
         true
     }
@@ -175,6 +231,7 @@ impl LiveRuns {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use stepbox_domain::{EventName, Json, Timestamp};
 
     use super::*;
 
@@ -182,6 +239,54 @@ mod tests {
 
     fn claim(epoch: i64) -> Claim {
         Claim { run: RUN, epoch: Epoch(epoch) }
+    }
+
+    fn arrived(seq: i64, after: i64) -> Arrived {
+        let name = EventName::parse("go").unwrap();
+        let event = Event { seq, name, payload: Json::null(), received_at: Timestamp::from_ms(seq) };
+        Arrived { event, after }
+    }
+
+    fn mailbox_with(seen: i64) -> Mailbox {
+        let mut mailbox = Mailbox::default();
+        mailbox.receive([arrived(seen, 0).event]);
+        mailbox
+    }
+
+    fn news(all: &[(i64, i64)]) -> News {
+        let mut news = News::default();
+        all.iter().for_each(|(seq, after)| news.add(arrived(*seq, *after)));
+        news
+    }
+
+    #[test]
+    fn events_that_follow_on_what_is_known_need_no_look() {
+        let mut mailbox = mailbox_with(3);
+        assert!(news(&[(9, 5), (5, 3)]).put_into(&mut mailbox), "told out of order");
+        assert_eq!(mailbox.seen(), 9);
+        assert!(news(&[(5, 3), (9, 5)]).put_into(&mut mailbox), "told twice");
+        assert!(news(&[(12, 0)]).put_into(&mut mailbox), "all before it are consumed");
+        assert!(news(&[]).put_into(&mut mailbox));
+        assert_eq!(mailbox.seen(), 12);
+    }
+
+    #[test]
+    fn where_one_is_missing_the_store_is_asked() {
+        let mut mailbox = mailbox_with(3);
+        assert!(!news(&[(9, 7), (5, 3)]).put_into(&mut mailbox));
+        assert_eq!(mailbox.seen(), 5, "what lies before the gap is in");
+        assert!(!News { untold: true, arrived: Vec::new() }.put_into(&mut mailbox));
+    }
+
+    #[test]
+    fn what_is_kept_for_a_run_that_does_not_look_is_bounded() {
+        let many: Vec<(i64, i64)> = (1..=1_000).map(|seq| (seq, seq - 1)).collect();
+        assert_eq!(news(&many), News { untold: true, arrived: Vec::new() });
+        let mut large = arrived(1, 0);
+        large.event.payload = Json::from(serde_json::json!("x".repeat(ARRIVED_MAX_BYTES)));
+        let mut news = News::default();
+        news.add(large);
+        assert_eq!(news, News { untold: true, arrived: Vec::new() });
     }
 
     #[test]

@@ -333,9 +333,11 @@ impl LiveRun {
         Answer { outcome: Err(failure), now: self.run.facts().created_at }
     }
 
-    /// Reads events that have come since the last look, if the question is about events.
+    /// Takes in events that have come since the last look, if the question is about events.
     async fn look_for_news(&mut self, input: &Input<'_>) -> Result<(), EndHandler> {
-        if !matches!(input, Input::WaitsForEvent { .. }) || !self.handle.take_news() {
+        if !matches!(input, Input::WaitsForEvent { .. })
+            || self.handle.take_news().put_into(self.run.mailbox_mut())
+        {
             return Ok(());
         }
         let seen = self.run.mailbox().seen();

@@ -68,6 +68,7 @@ async fn wait_for_place(engine: &Arc<Inner>) -> Option<OwnedSemaphorePermit> {
 async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) {
     // Entered before the claim reads the events: what comes after that is knocked for.
     let Some(handle) = engine.live.enter(run) else { return };
+    handle.before_claim();
     match engine.store.claim(run, engine.clock.now()).await {
         Ok(Some(claimed)) => drive(engine, handle, claimed, permit).await,
         Ok(None) => {

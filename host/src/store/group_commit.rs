@@ -282,7 +282,7 @@ async fn transaction(
             Ok(created.into_iter().map(|created| created.map(Outcome::of_start)).collect())
         }
         [Verb::AddEvent(event)] => {
-            let added = fault::during(Fault::Committing, events::add_alone(connection, event)).await?;
+            let added = fault::during(Fault::Committing, events::add_alone(connection, known, event)).await?;
             Ok(vec![Ok(Outcome::EventAdded(added))])
         }
         [Verb::Claim { run, now }] => {
@@ -404,7 +404,7 @@ async fn phases(
         _ => None,
     });
     if !sent.is_empty() {
-        for (place, added) in places.into_iter().zip(events::add(connection, &sent).await?) {
+        for (place, added) in places.into_iter().zip(events::add(connection, known, &sent).await?) {
             answers.put(place, Ok(Outcome::EventAdded(added)));
         }
     }

@@ -380,13 +380,26 @@ pub enum Cancel {
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventAdded {
     /// Stored. `awaited`: the run stands at a wait for just this event, and this one will
-    /// answer it.
+    /// answer it. `seq`: its number; `after`: that of the event before it that nobody had consumed
+    /// by then, 0 if there was none.
     Added {
         run: RunKey,
         awaited: bool,
+        seq: i64,
+        after: i64,
     },
     AlreadyOver(ExecutionStatus),
     NoSuchExecution,
+}
+
+impl EventAdded {
+    /// Its number, if it was stored.
+    pub fn seq(&self) -> Option<i64> {
+        match self {
+            EventAdded::Added { seq, .. } => Some(*seq),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        }
+    }
 }
 
 /// A run that is not over, as found after a start of the host.

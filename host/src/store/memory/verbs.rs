@@ -146,19 +146,20 @@ impl Store for Memory {
     ) -> Result<EventAdded, StoreError> {
         let mut tables = self.writable()?;
         let Some(there) = tables.executions.get(execution) else { return Ok(EventAdded::NoSuchExecution) };
-        let view = &there.view;
+        let view = there.view.clone();
         if view.status.is_terminal() {
             return Ok(EventAdded::AlreadyOver(view.status));
         }
         let in_time = |wait: &Wait| wait.until().is_none_or(|deadline| now <= deadline);
         let stands_at_it = matches!(&view.waiting, Some(wait @ Wait::Event { event, .. })
             if event == name && in_time(wait));
-        let awaited = stands_at_it && !tables.event_is_there(view);
+        let awaited = stands_at_it && !tables.event_is_there(&view);
         let run = view.run_key;
+        let after = tables.pending(execution, 0).last().map_or(0, |event| event.seq);
         let seq = tables.events.len() as i64 + 1;
         let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at: now };
         tables.events.push(StoredEvent { execution: execution.clone(), event, consumed: false });
-        Ok(EventAdded::Added { run, awaited })
+        Ok(EventAdded::Added { run, awaited, seq, after })
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

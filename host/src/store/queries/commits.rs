@@ -110,6 +110,10 @@ impl Stands {
 pub(crate) async fn commit_alone(connection: &mut Connection, commit: &Encoded) -> Result<(), StoreError> {
     let changes: Vec<_> = commit.change.iter().map(|change| (commit.claim, change.clone())).collect();
     let mut statements = insert_records(&[commit]);
+    if !commit.consumed.is_empty() {
+        statements.extend(consume_events(&[commit]));
+        statements.extend(abort_unless_consumed(commit));
+    }
     statements.extend(end_executions(&changes));
     statements.extend(change_runs(&changes));
     if statements.is_empty() {
@@ -127,11 +131,10 @@ pub(crate) async fn commit_alone(connection: &mut Connection, commit: &Encoded) 
     }
 }
 
-/// Whether [`commit_alone`] will do: it cannot look before it commits, so the events that are
-/// consumed, which have to be there, are checked the long way.
+/// Whether [`commit_alone`] will do: each of its parts has to be a single statement.
 pub(crate) fn can_be_alone(commit: &Encoded) -> bool {
     const ROWS_MAX: usize = 16;
-    commit.consumed.is_empty() && commit.bodies.len() <= ROWS_MAX
+    commit.consumed.len().max(commit.bodies.len()) <= ROWS_MAX
 }
 
 /// Commits all of `commits` within the transaction that is open; what became of each. Commits of
@@ -242,6 +245,19 @@ fn consume_events(commits: &[&Encoded]) -> Vec<Statement> {
              update events set consumed_by = r.run_key
                from c join runs r on {FENCE}
               where events.seq = c.seq and events.execution_key = r.execution_key and events.consumed_by is null"
+        )
+    })
+}
+
+/// Comes right after [`consume_events`] of the same commit, and undoes all of it if one was not there.
+fn abort_unless_consumed(commit: &Encoded) -> Vec<Statement> {
+    let count = commit.consumed.len() as i64;
+    let row = [commit.claim.run.0.into(), commit.claim.epoch.0.into(), count.into()];
+    wide(&[row], |values| {
+        format!(
+            "with c (run_key, epoch, consumed) as ({values})
+             insert into missing_events (run_key)
+             select r.run_key from c join runs r on {FENCE} where changes() <> c.consumed"
         )
     })
 }

@@ -7,6 +7,7 @@ use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json, Timestamp, e
 
 use super::{
     Connection, Row,
+    executions::Known,
     statement::{Statement, Value, execute_all, fetch_all, transact, wide},
 };
 use crate::store::{EventAdded, RunKey, StoreError, codec};
@@ -22,55 +23,67 @@ pub(crate) struct NewEvent {
 /// Keeps all of `events`, in their order, within the transaction that is open.
 pub(crate) async fn add(
     connection: &mut Connection,
+    known: &mut Known,
     events: &[&NewEvent],
 ) -> Result<Vec<EventAdded>, StoreError> {
     let rows = fetch_all(connection, look_up(events)).await?;
-    let inserted = execute_all(connection, insert(events)).await?;
-    added(events, &rows, inserted)
+    let added = added(events, &rows, known.keys.next_event)?;
+    let numbered: Vec<(i64, &NewEvent)> =
+        added.iter().zip(events).filter_map(|(added, event)| Some((added.seq()?, *event))).collect();
+    let inserted = execute_all(connection, insert(&numbered)).await?;
+    known.keys.next_event += all_in(inserted, numbered.len())?;
+    Ok(added)
 }
 
 /// Keeps one as a transaction of its own, in one round trip.
 pub(crate) async fn add_alone(
     connection: &mut Connection,
+    known: &mut Known,
     event: &NewEvent,
 ) -> Result<EventAdded, StoreError> {
-    let statements = look_up(&[event]).into_iter().chain(insert(&[event])).collect();
+    let seq = known.keys.next_event;
+    let statements = look_up(&[event]).into_iter().chain(insert(&[(seq, event)])).collect();
     let done = transact(connection, statements).await?;
-    let [looked_up, inserted] = &done[..] else {
-        return Err(StoreError::Corrupt("not every statement had an answer".to_owned()));
-    };
-    let added = added(&[event], &looked_up.rows, inserted.touched)?;
-    added.into_iter().next().ok_or_else(|| StoreError::Corrupt("an event had no answer".to_owned()))
+    let unanswered = || StoreError::Corrupt("an event had no answer".to_owned());
+    let [looked_up, inserted] = &done[..] else { return Err(unanswered()) };
+    let added = added(&[event], &looked_up.rows, seq)?.pop().ok_or_else(unanswered)?;
+    known.keys.next_event += all_in(inserted.touched, usize::from(added.seq().is_some()))?;
+    Ok(added)
 }
 
-/// What became of `events`, of whose addressees `rows` tell how they stood before.
-fn added(events: &[&NewEvent], rows: &[Row], inserted: u64) -> Result<Vec<EventAdded>, StoreError> {
-    let addressees = rows.iter().map(Addressee::read).collect::<Result<HashMap<_, _>, _>>()?;
-    let mut answered = HashSet::new();
-    let added: Vec<EventAdded> = events
-        .iter()
-        .map(|event| match addressees.get(&event.execution) {
-            None => EventAdded::NoSuchExecution,
-            Some(addressee) if addressee.status.is_terminal() => EventAdded::AlreadyOver(addressee.status),
-            Some(addressee) => {
-                let awaited = addressee.awaits(event) && answered.insert(&event.execution);
-                EventAdded::Added { run: addressee.run, awaited }
-            }
-        })
-        .collect();
-    let kept = added.iter().filter(|added| matches!(added, EventAdded::Added { .. })).count();
-    match inserted == kept as u64 {
-        true => Ok(added),
+/// What becomes of `events`, of whose addressees `rows` tell how they stood before; the first that is
+/// kept gets the number `next`.
+fn added(events: &[&NewEvent], rows: &[Row], mut next: i64) -> Result<Vec<EventAdded>, StoreError> {
+    let mut addressees = rows.iter().map(Addressee::read).collect::<Result<HashMap<_, _>, _>>()?;
+    let added = events.iter().map(|event| match addressees.get_mut(&event.execution) {
+        None => EventAdded::NoSuchExecution,
+        Some(addressee) if addressee.status.is_terminal() => EventAdded::AlreadyOver(addressee.status),
+        Some(addressee) => {
+            let awaited = addressee.awaits(event);
+            addressee.answered |= awaited;
+            let (seq, after) = (next, std::mem::replace(&mut addressee.newest, next));
+            next += 1;
+            EventAdded::Added { run: addressee.run, awaited, seq, after }
+        }
+    });
+    Ok(added.collect())
+}
+
+/// So many were written: as many as there should be.
+fn all_in(inserted: u64, wanted: usize) -> Result<i64, StoreError> {
+    match inserted == wanted as u64 {
+        true => Ok(wanted as i64),
         false => Err(StoreError::Corrupt("the status of an execution and its end do not agree".to_owned())),
     }
 }
 
 /// Those whose execution is there and not over.
-fn insert(events: &[&NewEvent]) -> Vec<Statement> {
-    let rows: Vec<[Value; 4]> = events
+fn insert(events: &[(i64, &NewEvent)]) -> Vec<Statement> {
+    let rows: Vec<[Value; 5]> = events
         .iter()
-        .map(|event| {
+        .map(|(seq, event)| {
             [
+                (*seq).into(),
                 event.execution.as_str().into(),
                 event.name.as_str().into(),
                 event.now.as_ms().into(),
@@ -79,12 +92,11 @@ fn insert(events: &[&NewEvent]) -> Vec<Statement> {
         })
         .collect();
     wide(&rows, |values| {
-        // The cross join keeps them in their order.
         format!(
-            "with n (execution_id, name, received_ms, payload) as ({values})
-             insert into events (execution_key, name, received_ms, payload)
-             select e.execution_key, n.name, n.received_ms, n.payload
-               from n cross join executions e on e.execution_id = n.execution_id
+            "with n (seq, execution_id, name, received_ms, payload) as ({values})
+             insert into events (seq, execution_key, name, received_ms, payload)
+             select n.seq, e.execution_key, n.name, n.received_ms, n.payload
+               from n join executions e on e.execution_id = n.execution_id
               where e.completed_ms is null"
         )
     })
@@ -97,6 +109,8 @@ struct Addressee {
     waiting: Option<Wait>,
     /// An event of the awaited name has come already, and nobody has consumed it yet.
     answered: bool,
+    /// The last one that nobody has consumed yet; 0 if there is none.
+    newest: i64,
 }
 
 impl Addressee {
@@ -108,6 +122,7 @@ impl Addressee {
             run: RunKey(row.try_get("run_key")?),
             waiting: waiting.map(|waiting| codec::decode("a wait", waiting)).transpose()?,
             answered: answered != 0,
+            newest: row.try_get("newest")?,
         };
         Ok((codec::execution_id(row.try_get("execution_id")?)?, addressee))
     }
@@ -135,7 +150,9 @@ fn look_up(events: &[&NewEvent]) -> Vec<Statement> {
              select e.execution_id, e.status, e.run_key, r.waiting,
                     exists (select 1 from events p
                              where p.execution_key = e.execution_key and p.name = r.awaited_event
-                               and p.consumed_by is null) as answered
+                               and p.consumed_by is null) as answered,
+                    coalesce((select max(p.seq) from events p
+                               where p.execution_key = e.execution_key and p.consumed_by is null), 0) as newest
                from n join executions e on e.execution_id = n.execution_id join runs r on r.run_key = e.run_key"
         )
     })

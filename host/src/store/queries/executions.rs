@@ -17,23 +17,30 @@ use crate::store::{
 };
 
 /// The keys that new rows get. The writer gives them out itself, so that an execution and its
-/// first run can name each other and go into the tables in one statement each. One that is given
+/// first run can name each other and go into the tables in one statement each, and whoever sent an
+/// event hears its number. One that is given
 /// out and not used is lost, which does no harm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
     pub next_execution: i64,
     pub next_run: i64,
+    pub next_event: i64,
 }
 
 impl Keys {
     pub(crate) async fn read(connection: &mut Connection) -> Result<Keys, StoreError> {
         let row = sqlx::query(
             "select (select coalesce(max(execution_key), 0) + 1 from executions) as next_execution,
-                    (select coalesce(max(run_key), 0) + 1 from runs) as next_run",
+                    (select coalesce(max(run_key), 0) + 1 from runs) as next_run,
+                    (select coalesce(max(seq), 0) + 1 from events) as next_event",
         )
         .fetch_one(connection)
         .await?;
-        Ok(Keys { next_execution: row.try_get("next_execution")?, next_run: row.try_get("next_run")? })
+        Ok(Keys {
+            next_execution: row.try_get("next_execution")?,
+            next_run: row.try_get("next_run")?,
+            next_event: row.try_get("next_event")?,
+        })
     }
 }
 

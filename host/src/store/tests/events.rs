@@ -11,6 +11,7 @@ use crate::store::*;
 on_every_store!(
     events_come_back_in_the_order_of_their_arrival,
     an_event_is_awaited_only_by_the_wait_that_it_answers,
+    an_event_knows_its_number_and_what_lies_unconsumed_before_it,
     an_event_is_consumed_once,
     an_event_of_another_execution_cannot_be_consumed,
     events_for_what_is_over_or_unknown_are_refused,
@@ -49,27 +50,61 @@ async fn an_event_is_awaited_only_by_the_wait_that_it_answers(store: Arc<dyn Sto
     with_order(&store).await;
     let claim = claimed(&store, "a").await;
     let run = claim.run;
-    let added = |awaited| EventAdded::Added { run, awaited };
-    assert_eq!(send(&store, "a", "early", "1").await, added(false), "nobody waits yet");
+    let send = async |event: &str, payload: &str| match send(&store, "a", event, payload).await {
+        EventAdded::Added { run: to, awaited, .. } if to == run => awaited,
+        other => panic!("{other:?}"),
+    };
+    assert!(!send("early", "1").await, "nobody waits yet");
     store.commit(standing(claim, 0, at_event("approval", None))).await.unwrap();
-    assert_eq!(send(&store, "a", "early", "1").await, added(false), "another name");
-    assert_eq!(send(&store, "a", "approval", "1").await, added(true));
-    assert_eq!(send(&store, "a", "approval", "1").await, added(false), "the one before answers it");
+    assert!(!send("early", "1").await, "another name");
+    assert!(send("approval", "1").await);
+    assert!(!send("approval", "1").await, "the one before answers it");
 
     store
         .commit(Commit { consumed: vec![3], ..standing(claim, 0, at_event("other", Some(1_999))) })
         .await
         .unwrap();
-    assert_eq!(send(&store, "a", "other", "1").await, added(false), "too late: it comes at 2,000");
+    assert!(!send("other", "1").await, "too late: it comes at 2,000");
     store.commit(standing(claim, 0, at_event("third", Some(2_000)))).await.unwrap();
-    assert_eq!(send(&store, "a", "third", "1").await, added(true), "just in time");
+    assert!(send("third", "1").await, "just in time");
     store.commit(standing(claim, 0, Standing::Open { waiting: None, due: None })).await.unwrap();
-    assert_eq!(send(&store, "a", "third", "1").await, added(false), "nobody waits any more");
+    assert!(!send("third", "1").await, "nobody waits any more");
 
     // Two at once: one of them answers.
     store.commit(standing(claim, 0, at_event("fourth", None))).await.unwrap();
-    let (one, two) = tokio::join!(send(&store, "a", "fourth", "1"), send(&store, "a", "fourth", "2"));
-    assert_eq!([one, two].iter().filter(|answer| **answer == added(true)).count(), 1);
+    let (one, two) = tokio::join!(send("fourth", "1"), send("fourth", "2"));
+    assert!(one != two, "{one} {two}");
+}
+
+async fn an_event_knows_its_number_and_what_lies_unconsumed_before_it(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let (claim, _) = (claimed(&store, "a").await, claimed(&store, "b").await);
+    let place = |added: &EventAdded| match added {
+        EventAdded::Added { seq, after, .. } => (*seq, *after),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place(&send(&store, "a", "x", "1").await), (1, 0));
+    send(&store, "b", "x", "1").await;
+    assert_eq!(place(&send(&store, "a", "y", "1").await), (3, 1));
+    assert_eq!(send(&store, "nobody", "x", "1").await, EventAdded::NoSuchExecution);
+    store.commit(Commit { consumed: vec![3], ..commit(claim, 0) }).await.unwrap();
+    assert_eq!(place(&send(&store, "a", "x", "1").await), (4, 1), "no number is passed over");
+    store.commit(Commit { consumed: vec![1, 4], ..commit(claim, 0) }).await.unwrap();
+
+    // Those that come together too.
+    let to = |n: usize| if n.is_multiple_of(2) { "a" } else { "b" };
+    let added = join_all((0..20).map(|n| send(&store, to(n), "x", "1"))).await;
+    let all: Vec<_> = added.iter().enumerate().map(|(n, added)| (to(n), added)).collect();
+    for execution in ["a", "b"] {
+        let mut before = if execution == "a" { 0 } else { 2 };
+        let mut places: Vec<_> =
+            all.iter().filter(|(of, _)| *of == execution).map(|(_, added)| place(added)).collect();
+        places.sort_unstable();
+        for (seq, after) in places {
+            assert_eq!(after, before);
+            before = seq;
+        }
+    }
 }
 
 /// Invariant 5.

@@ -1,6 +1,6 @@
 //! An event comes in, an execution is cancelled, somebody waits for a result.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use stepbox_domain::{
@@ -9,7 +9,7 @@ use stepbox_domain::{
     event::Event,
 };
 
-use super::{Engine, EngineError, Inner, Who, carried_through, live::Arrived, settings::check_value};
+use super::{Engine, EngineError, Inner, Who, carried_through, live::Arrived, settings::check_value, worker};
 use crate::store::{Cancel, EventAdded, ExecutionView};
 
 /// What became of an event. Stored either way.
@@ -75,7 +75,7 @@ impl Engine {
 }
 
 async fn deliver(
-    engine: &Inner,
+    engine: &Arc<Inner>,
     execution: &ExecutionId,
     name: &EventName,
     payload: &Json,
@@ -87,19 +87,40 @@ async fn deliver(
         };
         check_value(&engine.settings.of(&view.task).limits, &view.task, "the event", payload)?;
     }
+    // A place that is free is taken at once, and event and claim are one commit.
+    let permit = match engine.ready.len() {
+        0 if !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
+        _ => None,
+    };
     let received_at = engine.clock.now();
-    match engine.store.add_event(execution, name, payload, received_at).await? {
+    let starting = engine.live.starting();
+    let added = engine.store.add_event(execution, name, payload, received_at, permit.is_some()).await?;
+    match added {
         EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
         EventAdded::AlreadyOver(status) => {
             Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
         }
-        EventAdded::Added { run, awaited, seq, after } => {
+        EventAdded::Added { run, awaited, seq, after, claimed } => {
             engine.metrics.events.inc();
-            let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at };
-            // One that is not awaited came before the wait was on disk: whoever writes the wait
-            // looks once more (see `worker::rest`).
-            if !engine.live.knock(run, Arrived { event, after }) && awaited {
-                engine.ready.push(run);
+            let entered = claimed.map(|claimed| (claimed, engine.live.enter(run)));
+            drop(starting);
+            match (entered, permit) {
+                (Some((claimed, Some(handle))), Some(permit)) => {
+                    tokio::spawn(worker::drive(engine.clone(), handle, *claimed, permit));
+                }
+                // Whoever drove it has let go of it, and has not left yet.
+                (Some((claimed, _)), _) => {
+                    worker::let_go(engine, claimed.claim, &claimed.facts).await;
+                    engine.ready.push(run);
+                }
+                // One that is not awaited came before the wait was on disk: whoever writes the wait
+                // looks once more (see `worker::rest`).
+                (None, _) => {
+                    let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at };
+                    if !engine.live.knock(run, Arrived { event, after }) && awaited {
+                        engine.ready.push(run);
+                    }
+                }
             }
             Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })
         }

@@ -130,7 +130,7 @@ pub(crate) async fn drive(
 }
 
 /// How a run came to rest.
-enum Rest {
+pub(crate) enum Rest {
     /// How, unless it was not we who ended it.
     Over(Option<Ended>),
     /// Let go; `due` is when to look at it again.
@@ -395,7 +395,7 @@ async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest 
 }
 
 /// Ends the claim, however long the store needs for it.
-async fn let_go(engine: &Arc<Inner>, claim: Claim, facts: &RunFacts) -> Rest {
+pub(crate) async fn let_go(engine: &Arc<Inner>, claim: Claim, facts: &RunFacts) -> Rest {
     loop {
         match engine.store.commit(Commit::let_go(claim)).await {
             Ok(()) => return Rest::Again(Duration::ZERO),

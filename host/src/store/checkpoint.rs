@@ -20,9 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// While much is written.
 const INTERVAL_BUSY: Duration = Duration::from_millis(250);
 /// From this many pages of log on (32 MB) it is made to start over.
-const LOG_PAGES_MAX: i64 = 8_000;
+const LOG_PAGES_MAX: i64 = 16_000;
 /// So many pages are little enough for the writer to do.
-const REST_PAGES_MAX: i64 = 400;
+const REST_PAGES_MAX: i64 = 800;
 /// A busy writer adds to the log while it is brought over: so often is the rest tried again.
 const PASSES_MAX: u32 = 4;
 

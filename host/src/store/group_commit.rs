@@ -91,7 +91,8 @@ pub(super) enum Outcome {
     RulesDeleted(Vec<PauseRuleId>),
     BulkCreated(u64),
     BulkEnded(bool),
-    EventAdded(EventAdded),
+    /// And the hold of the run, where it was asked for.
+    EventAdded(EventAdded, Option<Hold>),
     Recovered(Vec<Unfinished>),
     VersionAdded(VersionAdded),
     VersionActivated(Option<VersionView>),
@@ -282,8 +283,9 @@ async fn transaction(
             Ok(created.into_iter().map(|created| created.map(Outcome::of_start)).collect())
         }
         [Verb::AddEvent(event)] => {
-            let added = fault::during(Fault::Committing, events::add_alone(connection, known, event)).await?;
-            Ok(vec![Ok(Outcome::EventAdded(added))])
+            let adding = events::add_alone(connection, known, event);
+            let (added, hold) = fault::during(Fault::Committing, adding).await?;
+            Ok(vec![Ok(Outcome::EventAdded(added, hold))])
         }
         [Verb::Claim { run, now }] => {
             let hold = fault::during(Fault::Committing, claims::claim_alone(connection, *run, *now)).await?;
@@ -404,8 +406,12 @@ async fn phases(
         _ => None,
     });
     if !sent.is_empty() {
-        for (place, added) in places.into_iter().zip(events::add(connection, known, &sent).await?) {
-            answers.put(place, Ok(Outcome::EventAdded(added)));
+        let added = events::add(connection, known, &sent).await?;
+        let mut holds = claims::claim_awaiting(connection, &sent).await?;
+        for (place, added) in places.into_iter().zip(added) {
+            // Several for one run: the first has it.
+            let hold = added.run().and_then(|run| holds.remove(&run));
+            answers.put(place, Ok(Outcome::EventAdded(added, hold)));
         }
     }
 

@@ -138,13 +138,17 @@ pub trait Store: Views {
         audit: Option<AuditEntry>,
     ) -> Result<bool, StoreError>;
 
-    /// Keeps an event for the execution. Stored before it is matched.
+    /// Keeps an event for the execution. Stored before it is matched. `claim`: takes hold of the run in
+    /// the same commit, if it stands at an event of that name and nobody holds it.
+    ///
+    /// The same rule as for [`Store::claim`]: its future must not be dropped.
     async fn add_event(
         &self,
         execution: &ExecutionId,
         name: &EventName,
         payload: &Json,
         now: Timestamp,
+        claim: bool,
     ) -> Result<EventAdded, StoreError>;
 
     /// The unconsumed events of the run's execution that came after number `after`, oldest first.
@@ -387,12 +391,22 @@ pub enum EventAdded {
         awaited: bool,
         seq: i64,
         after: i64,
+        /// Where that was asked for, and could be done.
+        claimed: Option<Box<Claimed>>,
     },
     AlreadyOver(ExecutionStatus),
     NoSuchExecution,
 }
 
 impl EventAdded {
+    /// The run to which it was sent, if it was stored.
+    pub fn run(&self) -> Option<RunKey> {
+        match self {
+            EventAdded::Added { run, .. } => Some(*run),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        }
+    }
+
     /// Its number, if it was stored.
     pub fn seq(&self) -> Option<i64> {
         match self {

@@ -37,6 +37,10 @@ mod views;
 
 /// 16 MB for each connection.
 pub(super) const CACHE_KIB: u32 = 16_384;
+/// A commit writes whole pages, and the start or the end of an execution touches nine or ten: with
+/// half of SQLite's usual size it takes a sixth less. Lists and details take no longer for it (in
+/// `docs/benchmarks.md`). Holds from the making of the file on.
+const PAGE_BYTES: u32 = 2_048;
 /// So many readers are kept from lists.
 const READERS_SHORT: u32 = 2;
 
@@ -167,10 +171,11 @@ impl Sqlite {
 fn writing(database: &Path) -> SqliteConnectOptions {
     options(database, CACHE_KIB)
         .create_if_missing(true)
+        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         // See `checkpoint`; this is for the case that it does not keep up.
-        .pragma("wal_autocheckpoint", "100000")
+        .pragma("wal_autocheckpoint", "200000")
         // Each width of each wide statement is one.
         .statement_cache_capacity(200)
 }
@@ -327,18 +332,32 @@ impl Store for Sqlite {
         name: &EventName,
         payload: &Json,
         now: Timestamp,
+        claim: bool,
     ) -> Result<EventAdded, StoreError> {
         let event = events::NewEvent {
             execution: execution.clone(),
             name: name.clone(),
             payload: payload.clone(),
             now,
+            claim,
         };
-        self.ask(Verb::AddEvent(event), |outcome| match outcome {
-            Outcome::EventAdded(added) => Some(added),
-            _ => None,
-        })
-        .await
+        let (mut added, hold) = self
+            .ask(Verb::AddEvent(event), |outcome| match outcome {
+                Outcome::EventAdded(added, hold) => Some((added, hold)),
+                _ => None,
+            })
+            .await?;
+        if let (EventAdded::Added { claimed, .. }, Some(hold)) = (&mut added, hold) {
+            match self.read_claimed(hold).await {
+                Ok(read) => *claimed = read.map(Box::new),
+                // The event is there all the same, and whoever sent it wakes the run.
+                Err(error) => {
+                    tracing::warn!(%error, run = hold.claim.run.0, "a run with an event could not be read");
+                    self.let_go(hold.claim).await;
+                }
+            }
+        }
+        Ok(added)
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod capacity;
+mod outcomes;
 mod pauses;
 mod repair;
 mod scripted;

@@ -143,6 +143,7 @@ impl Store for Memory {
         name: &EventName,
         payload: &Json,
         now: Timestamp,
+        claim: bool,
     ) -> Result<EventAdded, StoreError> {
         let mut tables = self.writable()?;
         let Some(there) = tables.executions.get(execution) else { return Ok(EventAdded::NoSuchExecution) };
@@ -159,7 +160,9 @@ impl Store for Memory {
         let seq = tables.events.len() as i64 + 1;
         let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at: now };
         tables.events.push(StoredEvent { execution: execution.clone(), event, consumed: false });
-        Ok(EventAdded::Added { run, awaited, seq, after })
+        let stands_at_name = matches!(&view.waiting, Some(Wait::Event { event, .. }) if event == name);
+        let claimed = if claim && stands_at_name { tables.claim(run, now)?.map(Box::new) } else { None };
+        Ok(EventAdded::Added { run, awaited, seq, after, claimed })
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

@@ -6,7 +6,9 @@ use sqlx::Row as _;
 use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
 
 use super::{
-    Connection, Row, runs,
+    Connection, Row,
+    events::NewEvent,
+    runs,
     statement::{Statement, Value, execute_all, fetch_all, fetch_each, transact, wide},
 };
 use crate::store::{Claim, Claimed, Epoch, RunKey, StoreError, codec};
@@ -44,7 +46,16 @@ pub(crate) async fn claim_alone(
     Ok(held.map(hold).transpose()?.map(|(_, hold)| hold))
 }
 
-fn hold(row: &Row) -> Result<(RunKey, Hold), StoreError> {
+/// Takes hold of the runs that stand at one of `events` and are held by nobody, where that is asked
+/// for, within the transaction that is open.
+pub(crate) async fn claim_awaiting(
+    connection: &mut Connection,
+    events: &[&NewEvent],
+) -> Result<HashMap<RunKey, Hold>, StoreError> {
+    fetch_all(connection, take_hold_of_awaiting(events)).await?.iter().map(hold).collect()
+}
+
+pub(crate) fn hold(row: &Row) -> Result<(RunKey, Hold), StoreError> {
     let run = RunKey(row.try_get("run_key")?);
     let epoch = Epoch(row.try_get("claim_epoch")?);
     let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
@@ -53,25 +64,45 @@ fn hold(row: &Row) -> Result<(RunKey, Hold), StoreError> {
 
 fn take_hold(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
     let rows: Vec<[Value; 2]> = wanted.iter().map(|(run, now)| [run.0.into(), now.as_ms().into()]).collect();
+    wide(&rows, |values| format!("with w (run_key, now_ms) as ({values}) {TAKE_HOLD}"))
+}
+
+pub(crate) fn take_hold_of_awaiting(events: &[&NewEvent]) -> Vec<Statement> {
+    let rows: Vec<[Value; 3]> = events
+        .iter()
+        .filter(|event| event.claim)
+        .map(|event| [event.execution.as_str().into(), event.name.as_str().into(), event.now.as_ms().into()])
+        .collect();
     wide(&rows, |values| {
-        // A claim that was left behind counts as a crash when the journal is as long as it was
-        // when it was given.
         format!(
-            "with w (run_key, now_ms) as ({values})
-             update runs
-                set claim_epoch = claim_epoch + 1,
-                    claim_state = 'held',
-                    crashes = case when claim_state = 'abandoned' and claim_records = {JOURNAL_LENGTH}
-                                   then crashes + 1 else 0 end,
-                    claim_records = {JOURNAL_LENGTH},
-                    status = 'running',
-                    started_ms = coalesce(started_ms, w.now_ms)
-               from w
-              where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
-             returning runs.run_key, claim_epoch, crashes, claim_records"
+            "with n (execution_id, name, now_ms) as ({values}),
+                  w (run_key, now_ms) as (
+                     select r.run_key, min(n.now_ms)
+                       from n join executions e on e.execution_id = n.execution_id
+                              join runs r on r.run_key = e.run_key and r.awaited_event = n.name
+                      group by r.run_key)
+             {TAKE_HOLD}"
         )
     })
 }
+
+/// Of the runs `w`. A claim that was left behind counts as a crash when the journal is as long as it
+/// was when it was given.
+const TAKE_HOLD: &str = "
+     update runs
+        set claim_epoch = claim_epoch + 1,
+            claim_state = 'held',
+            crashes = case when claim_state = 'abandoned'
+                            and claim_records = (select coalesce(max(number) + 1, 0) from records
+                                                  where records.run_key = runs.run_key)
+                           then crashes + 1 else 0 end,
+            claim_records = (select coalesce(max(number) + 1, 0) from records
+                              where records.run_key = runs.run_key),
+            status = 'running',
+            started_ms = coalesce(started_ms, w.now_ms)
+       from w
+      where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
+     returning runs.run_key, claim_epoch, crashes, claim_records";
 
 /// At the first claim of a run its execution begins to run.
 fn show_running(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
@@ -85,10 +116,6 @@ fn show_running(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
         )
     })
 }
-
-/// How many records the run has.
-const JOURNAL_LENGTH: &str =
-    "(select coalesce(max(number) + 1, 0) from records where records.run_key = runs.run_key)";
 
 /// All that is needed to go on with the runs that we hold; none for one whose hold has ended
 /// meanwhile. At most 256 at once.

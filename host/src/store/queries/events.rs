@@ -7,6 +7,7 @@ use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json, Timestamp, e
 
 use super::{
     Connection, Row,
+    claims::{self, Hold},
     executions::Known,
     statement::{Statement, Value, execute_all, fetch_all, transact, wide},
 };
@@ -18,6 +19,8 @@ pub(crate) struct NewEvent {
     pub name: EventName,
     pub payload: Json,
     pub now: Timestamp,
+    /// Take hold of the run that stands at it.
+    pub claim: bool,
 }
 
 /// Keeps all of `events`, in their order, within the transaction that is open.
@@ -40,15 +43,22 @@ pub(crate) async fn add_alone(
     connection: &mut Connection,
     known: &mut Known,
     event: &NewEvent,
-) -> Result<EventAdded, StoreError> {
+) -> Result<(EventAdded, Option<Hold>), StoreError> {
     let seq = known.keys.next_event;
-    let statements = look_up(&[event]).into_iter().chain(insert(&[(seq, event)])).collect();
+    let mut statements = look_up(&[event]);
+    statements.extend(insert(&[(seq, event)]));
+    statements.extend(claims::take_hold_of_awaiting(&[event]));
     let done = transact(connection, statements).await?;
     let unanswered = || StoreError::Corrupt("an event had no answer".to_owned());
-    let [looked_up, inserted] = &done[..] else { return Err(unanswered()) };
+    let (looked_up, inserted, holds) = match &done[..] {
+        [looked_up, inserted] => (looked_up, inserted, None),
+        [looked_up, inserted, holds] => (looked_up, inserted, holds.rows.first()),
+        _ => return Err(unanswered()),
+    };
     let added = added(&[event], &looked_up.rows, seq)?.pop().ok_or_else(unanswered)?;
     known.keys.next_event += all_in(inserted.touched, usize::from(added.seq().is_some()))?;
-    Ok(added)
+    let hold = holds.map(claims::hold).transpose()?.map(|(_, hold)| hold);
+    Ok((added, hold))
 }
 
 /// What becomes of `events`, of whose addressees `rows` tell how they stood before; the first that is
@@ -63,7 +73,7 @@ fn added(events: &[&NewEvent], rows: &[Row], mut next: i64) -> Result<Vec<EventA
             addressee.answered |= awaited;
             let (seq, after) = (next, std::mem::replace(&mut addressee.newest, next));
             next += 1;
-            EventAdded::Added { run: addressee.run, awaited, seq, after }
+            EventAdded::Added { run: addressee.run, awaited, seq, after, claimed: None }
         }
     });
     Ok(added.collect())

@@ -52,7 +52,8 @@ enum Verb {
     /// filled in for each store.
     Commit(usize, Commit),
     Cancel,
-    Send(&'static str),
+    /// Whether to take hold of the run, too.
+    Send(&'static str, bool),
     /// Seizes it, and seizes it once more where `lost`, before the repair; none: lets it go.
     Repair {
         repair: Option<RepairChange>,
@@ -112,8 +113,15 @@ impl Side {
             }
             Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000), audit()).await),
             Verb::Repair { repair, bulk, lost } => repaired(store, &mut seen, &id, repair, bulk, lost).await,
-            Verb::Send(name) => {
-                format!("{:?}", store.add_event(&id, &event_name(name), &json("[1]"), at(2_000)).await)
+            Verb::Send(name, claim) => {
+                let added = store.add_event(&id, &event_name(name), &json("[1]"), at(2_000), claim).await;
+                match &added {
+                    Ok(EventAdded::Added { claimed: Some(claimed), .. }) => {
+                        seen.claims.push(claimed.claim);
+                        format!("{added:?} with its run")
+                    }
+                    _ => format!("{added:?}"),
+                }
             }
         };
         (answer, seen)
@@ -238,7 +246,7 @@ async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, versions: u32)
         }
         9 if dice.one_in(3) => Verb::Cancel,
         9..=10 => any_repair(dice, model, versions).await,
-        _ => Verb::Send(dice.of(&["x", "y"])),
+        _ => Verb::Send(dice.of(&["x", "y"]), dice.one_in(2)),
     }
 }
 
@@ -475,6 +483,7 @@ const OUTCOMES: &[&str] = &[
     "Ok(NoSuchExecution)",
     "awaited: true",
     "awaited: false",
+    "with its run",
     "crashes: 1",
     "waiting: true",
     "Ok(New(VersionView",

@@ -12,6 +12,7 @@ on_every_store!(
     events_come_back_in_the_order_of_their_arrival,
     an_event_is_awaited_only_by_the_wait_that_it_answers,
     an_event_knows_its_number_and_what_lies_unconsumed_before_it,
+    an_event_takes_hold_of_the_run_that_stands_at_it,
     an_event_is_consumed_once,
     an_event_of_another_execution_cannot_be_consumed,
     events_for_what_is_over_or_unknown_are_refused,
@@ -105,6 +106,48 @@ async fn an_event_knows_its_number_and_what_lies_unconsumed_before_it(store: Arc
             before = seq;
         }
     }
+}
+
+async fn an_event_takes_hold_of_the_run_that_stands_at_it(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    let send = async |name: &str, claim: bool| match store
+        .add_event(&id("a"), &event_name(name), &json("1"), at(2_000), claim)
+        .await
+        .unwrap()
+    {
+        EventAdded::Added { claimed, .. } => claimed,
+        other => panic!("{other:?}"),
+    };
+    let rest = async |claim, number| {
+        let commit = standing(claim, number, at_event("go", None));
+        store.commit(Commit { release: true, ..commit }).await.unwrap();
+    };
+    store.commit(standing(claim, 0, at_event("go", None))).await.unwrap();
+    assert_eq!(send("go", true).await, None, "it is held");
+    store.commit(Commit { consumed: vec![1], ..commit(claim, 0) }).await.unwrap();
+    rest(claim, 0).await;
+    assert_eq!(send("other", true).await, None, "it stands at another");
+    assert_eq!(send("go", false).await, None, "nobody asked for it");
+
+    let held = send("go", true).await.expect("it is free");
+    assert_eq!(held.claim.epoch, Epoch(claim.epoch.0 + 1));
+    let names: Vec<_> = held.events.iter().map(|event| (event.seq, event.name.as_str())).collect();
+    assert_eq!(names, [(2, "other"), (3, "go"), (4, "go")], "it comes with what there is");
+    assert_eq!(store.claim(held.claim.run, at(3_000)).await.unwrap(), None);
+    assert_eq!(send("go", true).await, None, "only once");
+
+    // Of several that come together one has it.
+    rest(held.claim, 0).await;
+    let all = join_all((0..10).map(|_| send("go", true))).await;
+    let held: Vec<_> = all.into_iter().flatten().collect();
+    assert_eq!(held.len(), 1, "{held:?}");
+    rest(held[0].claim, 0).await;
+
+    // A run that is over is taken hold of by nobody.
+    store.cancel(&id("a"), None, at(4_000), audit()).await.unwrap();
+    let late = store.add_event(&id("a"), &event_name("go"), &json("1"), at(5_000), true).await.unwrap();
+    assert_eq!(late, EventAdded::AlreadyOver(ExecutionStatus::Cancelled));
 }
 
 /// Invariant 5.

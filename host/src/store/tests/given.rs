@@ -179,7 +179,7 @@ pub(super) async fn journal(store: &Arc<dyn Store>, execution: &str) -> Vec<Reco
 }
 
 pub(super) async fn send(store: &Arc<dyn Store>, execution: &str, event: &str, payload: &str) -> EventAdded {
-    store.add_event(&id(execution), &event_name(event), &json(payload), at(2_000)).await.unwrap()
+    store.add_event(&id(execution), &event_name(event), &json(payload), at(2_000), false).await.unwrap()
 }
 
 /// Events by number and payload.

@@ -144,8 +144,9 @@ impl Store for Faulty {
         name: &EventName,
         payload: &Json,
         now: Timestamp,
+        claim: bool,
     ) -> Result<EventAdded, StoreError> {
-        verb!(self, self.store.add_event(execution, name, payload, now))
+        verb!(self, self.store.add_event(execution, name, payload, now, claim))
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

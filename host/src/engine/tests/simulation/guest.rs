@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use stepbox_domain::{
     Digest, EventName, Failure, FailureKind, Json, Limits, RunId, StepKey, StepName,
@@ -18,6 +19,7 @@ use crate::{
         Guest, GuestExit, HandlerSetup, HostCalls, Inspected, Rejected, StepCall, StepExit, StepRunner,
         StepSetup,
     },
+    store::Views as _,
 };
 
 pub type Program = Vec<Op>;
@@ -219,6 +221,12 @@ impl StepRunner for Bodies {
         let nonce = self.world.roll(u64::MAX);
         self.world.count(|counts| &mut counts.bodies);
         self.world.tell(format!("{} {function} attempt {attempt} begins", self.run));
+        // What it is given is on disk by now, however the handler came by it.
+        if let Some(heard) = input["last"]["nonce"].as_str() {
+            let journal = self.world.1.journal(&self.run).now_or_never();
+            let journal = journal.expect("at once").expect("it answers").expect("it has a journal");
+            assert!(format!("{:?}", journal.1).contains(heard), "1: {} went ahead of the disk", self.run);
+        }
         let key = StepKey::parse(input["key"].as_str().expect("a key")).expect("a key");
         let body = Body { run: self.run.clone(), key, attempt, nonce };
         self.world.see(|seen| seen.began.push(body));

@@ -1,0 +1,118 @@
+//! When an outcome is on disk, and who hears of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use serde_json::json;
+use stepbox_domain::{ExecutionStatus, Json, RunId};
+
+use super::scripted::*;
+use crate::{
+    sandbox::StepExit,
+    store::{Views, memory::Memory},
+};
+
+fn completed(what: &str) -> StepExit {
+    StepExit::Completed(Json::from(json!(what)))
+}
+
+/// Whether the journal of the run has `text`.
+fn is_written(store: &Memory, id: &str, text: &str) -> bool {
+    let journal = store.journal(&RunId::new(&execution(id), 0)).now_or_never().unwrap().unwrap();
+    format!("{:?}", journal.unwrap().1).contains(text)
+}
+
+#[test]
+fn what_a_step_came_to_is_on_disk_before_the_next_one_begins() {
+    let store = store(None);
+    let seen = store.clone();
+    let guest = Scripted::new(|mut h| async move {
+        h.step("first", Default::default()).await?;
+        h.step("second", Default::default()).await
+    })
+    .step("first", |_| async { completed("of the first") })
+    .step("second", move |_| {
+        let written = is_written(&seen, "e", "of the first");
+        async move { completed(if written { "after it" } else { "before it" }) }
+    });
+    let host = Host::start(&store, &guest, config());
+    host.begin("e");
+    assert_eq!(host.end_of("e").result, Some(Json::from(json!("after it"))));
+}
+
+#[test]
+fn what_a_handler_has_heard_is_written_while_it_computes_on() {
+    let store = store(None);
+    let go_on = Arc::new(AtomicBool::new(false));
+    let waits_for = go_on.clone();
+    let guest = Scripted::new(move |mut h| {
+        let go_on = waits_for.clone();
+        async move {
+            let heard = h.step("a", Default::default()).await?;
+            while !go_on.load(SeqCst) {
+                tokio::task::yield_now().await;
+            }
+            Ok(heard)
+        }
+    })
+    .step("a", |_| async { completed("of a") });
+    let host = Host::start(&store, &guest, config());
+    host.begin("e");
+    for _ in 0..2_000 {
+        if is_written(&store, "e", "of a") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(is_written(&store, "e", "of a"), "it stays unwritten as long as the handler computes");
+    assert!(!is_written(&store, "e", "RunCompleted"));
+    go_on.store(true, SeqCst);
+    assert_eq!(host.end_of("e").result, Some(Json::from(json!("of a"))));
+}
+
+#[test]
+fn who_waits_hears_of_the_end_as_the_store_has_it() {
+    let ends = |exit: fn() -> StepExit| {
+        Scripted::new(|mut h| async move { h.step("a", Default::default()).await })
+            .step("a", move |_| async move { exit() })
+    };
+    let well = ends(|| completed("well"));
+    let ill = ends(|| fails("declined"));
+    for (guest, status) in [(well, ExecutionStatus::Completed), (ill, ExecutionStatus::Failed)] {
+        let store = store(None);
+        let host = Host::start(&store, &guest, config());
+        host.begin("e");
+        let told = host.end_of("e");
+        assert_eq!(told.status, status);
+        let stored = host.block_on(store.execution(&execution("e"))).unwrap().unwrap();
+        assert_eq!(format!("{told:?}"), format!("{stored:?}"));
+    }
+}
+
+#[test]
+fn who_waits_before_and_after_a_crash_hears_the_same() {
+    let store = store(None);
+    let guest = Scripted::new(|mut h| async move {
+        h.step("a", Default::default()).await?;
+        h.event("go", None).await
+    });
+    let host = Host::start(&store, &guest, config());
+    host.begin("e");
+    host.until("e", |view| view.waiting.is_some());
+    // Its start is fresh no more.
+    let patience = Duration::from_millis(1);
+    let view = host.block_on(host.engine.wait(&execution("e"), patience)).unwrap();
+    assert_eq!((view.status, view.waiting.is_some()), (ExecutionStatus::Running, true));
+    host.crash();
+
+    let host = Host::start(&store, &guest, config());
+    host.send("e", "go", json!("went")).unwrap();
+    assert_eq!(host.end_of("e").result, Some(Json::from(json!("went"))));
+    assert_eq!(guest.attempts_of("a"), [1]);
+}

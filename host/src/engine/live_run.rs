@@ -203,10 +203,8 @@ impl LiveRun {
 
     /// Writes what the handler has heard already. What is to be seen outside comes after this.
     pub async fn pay(&mut self) -> Result<(), Gone> {
-        match self.owes || self.writing.is_some() {
-            true => self.write(false).await,
-            false => Ok(()),
-        }
+        self.answered().await?;
+        if self.owes { self.write(false).await } else { Ok(()) }
     }
 
     /// Applied before it is durable: nobody but its own guest sees this memory before that, and if the

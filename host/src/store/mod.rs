@@ -398,24 +398,6 @@ pub enum EventAdded {
     NoSuchExecution,
 }
 
-impl EventAdded {
-    /// The run to which it was sent, if it was stored.
-    pub fn run(&self) -> Option<RunKey> {
-        match self {
-            EventAdded::Added { run, .. } => Some(*run),
-            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
-        }
-    }
-
-    /// Its number, if it was stored.
-    pub fn seq(&self) -> Option<i64> {
-        match self {
-            EventAdded::Added { seq, .. } => Some(*seq),
-            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
-        }
-    }
-}
-
 /// A run that is not over, as found after a start of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {

@@ -79,6 +79,24 @@ fn added(events: &[&NewEvent], rows: &[Row], mut next: i64) -> Result<Vec<EventA
     Ok(added.collect())
 }
 
+impl EventAdded {
+    /// The run to which it was sent, if it was stored.
+    pub(crate) fn run(&self) -> Option<RunKey> {
+        match self {
+            EventAdded::Added { run, .. } => Some(*run),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        }
+    }
+
+    /// Its number, if it was stored.
+    pub(crate) fn seq(&self) -> Option<i64> {
+        match self {
+            EventAdded::Added { seq, .. } => Some(*seq),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        }
+    }
+}
+
 /// So many were written: as many as there should be.
 fn all_in(inserted: u64, wanted: usize) -> Result<i64, StoreError> {
     match inserted == wanted as u64 {

@@ -29,7 +29,9 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let due = SystemTime::now() + all_take.mul_f64(1.5) + Duration::from_secs(5);
     let due_ms = due.duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as u64;
 
-    let load = |number: usize| json!({ "steps": 0, "sleep_until_ms": due_ms + number as u64 * WITHIN_MS / RUNS as u64 });
+    // In another order than they are started in.
+    let moment = |number: usize| (number * 7_919 % RUNS) as u64 * WITHIN_MS / RUNS as u64;
+    let load = |number: usize| json!({ "steps": 0, "sleep_until_ms": due_ms + moment(number) });
     start_many(&client, "due", RUNS, load).await?;
     until_at_rest(&client).await?;
     let early = due.duration_since(SystemTime::now());

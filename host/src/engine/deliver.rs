@@ -87,9 +87,11 @@ async fn deliver(
         };
         check_value(&engine.settings.of(&view.task).limits, &view.task, "the event", payload)?;
     }
-    // A place that is free is taken at once, and event and claim are one commit.
+    // A place that is free is taken at once, and event and claim are one commit. Most events find no
+    // run that stands at them and give it back: so not the last places.
+    let is_roomy = 2 * engine.places.available_permits() > engine.config.live_max;
     let permit = match engine.ready.len() {
-        0 if !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
+        0 if is_roomy && !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
         _ => None,
     };
     let received_at = engine.clock.now();

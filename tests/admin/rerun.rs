@@ -301,6 +301,8 @@ async fn a_step_that_is_under_way_is_interrupted_and_begun_anew() {
     let slow = step_with("slow", json!({ "act": { "holdInRun": { "index": 0, "ms": 3_600_000 } } }));
     server.run_script("o-1", &script([step("before"), slow])).await;
     server.until_effect("o-1", "slow 1").await;
+    // An attempt is written down while it runs already, but not at once.
+    server.until_detail("o-1", "the attempt", |detail| find_step(detail, "slow").is_some()).await;
     let answer = server.rerun("o-1", &json!({ "rerunSteps": [] })).await.expect(200);
     assert_eq!((&answer["wouldKeep"], &answer["effectiveRerun"]), (&json!(["before"]), &json!([])));
     server.result("o-1").await;

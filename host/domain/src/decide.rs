@@ -1,9 +1,9 @@
 //! What a call of the guest, or the passing of time, leads to.
 //!
 //! [`Run::decide`] reads and never changes. The caller folds the records in, makes them durable when
-//! [`Durability`] says, and gives the reply. A reply of [`Reply::Wait`] means: ask the same again, at the latest
-//! when the wait is over; every question is a look at how things stand, so asking once too often
-//! does no harm.
+//! [`Durability`] says, and gives the reply. A reply of [`Reply::Wait`] means: ask the same again, at
+//! the latest when the wait is over; every question is a look at how things stand, so asking once too
+//! often does no harm.
 //!
 //! | handler calls | journal has nothing there | an attempt under way | between attempts | an outcome |
 //! |---|---|---|---|---|

@@ -9,8 +9,15 @@ use stepbox_domain::{
     event::Event,
 };
 
-use super::{Engine, EngineError, Inner, Who, carried_through, live::Arrived, settings::check_value, worker};
-use crate::store::{Cancel, EventAdded, ExecutionView};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Engine, EngineError, Inner, Who, carried_through,
+    live::{Arrived, LiveHandle},
+    settings::check_value,
+    worker,
+};
+use crate::store::{Cancel, Claimed, EventAdded, ExecutionView, Taken};
 
 /// What became of an event. Stored either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,19 +62,17 @@ impl Engine {
         loop {
             let changed = waiter.changed();
             let fresh = if patient { engine.waiters.fresh(execution) } else { None };
-            let looked = match fresh {
-                Some(fresh) => Some(fresh),
-                None => engine.store.execution(execution).await?,
-            };
-            let Some(view) = looked else {
-                return Err(EngineError::UnknownExecution(execution.clone()));
-            };
-            if view.status.is_terminal() || !patient {
-                return Ok(view);
+            if fresh.is_none() {
+                let view = engine.store.execution(execution).await?;
+                let view = view.ok_or_else(|| EngineError::UnknownExecution(execution.clone()))?;
+                if view.status.is_terminal() || !patient {
+                    return Ok(view);
+                }
             }
             // Out of patience it looks once more: what it says is how things stand then.
             patient = tokio::time::timeout_at(end, changed).await.is_ok();
-            if patient && let Some(over) = waiter.after(&view) {
+            // Of one that was looked up the end may be told late, when a repair has undone it.
+            if patient && let Some(over) = fresh.and_then(|fresh| waiter.after(fresh)) {
                 return Ok(over);
             }
         }
@@ -95,29 +100,25 @@ async fn deliver(
         _ => None,
     };
     let received_at = engine.clock.now();
-    let starting = engine.live.starting();
+    let starting = permit.as_ref().map(|_| engine.live.starting());
     let added = engine.store.add_event(execution, name, payload, received_at, permit.is_some()).await?;
     match added {
         EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
         EventAdded::AlreadyOver(status) => {
             Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
         }
-        EventAdded::Added { run, awaited, seq, after, claimed } => {
+        EventAdded::Added { run, awaited, seq, after, taken } => {
             engine.metrics.events.inc();
-            let entered = claimed.map(|claimed| (claimed, engine.live.enter(run)));
-            drop(starting);
-            match (entered, permit) {
-                (Some((claimed, Some(handle))), Some(permit)) => {
-                    tokio::spawn(worker::drive(engine.clone(), handle, *claimed, permit));
+            match (taken, permit) {
+                (Taken::Held(claimed), permit) => {
+                    let entered = permit.and_then(|permit| Some((engine.live.enter(run)?, permit)));
+                    drop(starting);
+                    go_on(engine, *claimed, entered);
                 }
-                // Whoever drove it has let go of it, and has not left yet.
-                (Some((claimed, _)), _) => {
-                    worker::let_go(engine, claimed.claim, &claimed.facts).await;
-                    engine.ready.push(run);
-                }
+                (Taken::LetGo, _) => engine.ready.push(run),
                 // One that is not awaited came before the wait was on disk: whoever writes the wait
                 // looks once more (see `worker::rest`).
-                (None, _) => {
+                (Taken::Not, _) => {
                     let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at };
                     if !engine.live.knock(run, Arrived { event, after }) && awaited {
                         engine.ready.push(run);
@@ -126,6 +127,20 @@ async fn deliver(
             }
             Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })
         }
+    }
+}
+
+/// With a run that an event took hold of.
+fn go_on(engine: &Arc<Inner>, claimed: Claimed, entered: Option<(Arc<LiveHandle>, OwnedSemaphorePermit)>) {
+    let engine = engine.clone();
+    match entered {
+        Some((handle, permit)) => drop(tokio::spawn(worker::drive(engine, handle, claimed, permit))),
+        // Whoever drove it has let go of it, and has not left yet. Nobody waits for this: the event is
+        // stored.
+        None => drop(tokio::spawn(async move {
+            worker::let_go(&engine, claimed.claim, &claimed.facts).await;
+            engine.ready.push(claimed.claim.run);
+        })),
     }
 }
 

@@ -95,11 +95,11 @@ impl Waiter<'_> {
         changed
     }
 
-    /// How the execution stands that stood like `before`, if whoever told of the change knew that.
-    pub fn after(&self, before: &ExecutionView) -> Option<ExecutionView> {
+    /// How the execution stands that was `fresh`, if whoever told of the change knew that.
+    pub fn after(&self, fresh: ExecutionView) -> Option<ExecutionView> {
         let ended = self.watched.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         // Another run: what else has changed is not known.
-        if ended.run != before.run {
+        if ended.run != fresh.run {
             return None;
         }
         let (status, result, error) = match ended.end.outcome {
@@ -107,8 +107,7 @@ impl Waiter<'_> {
             RunOutcome::Failed(failure) => (ExecutionStatus::Failed, None, Some(failure)),
             RunOutcome::Cancelled { .. } => return None,
         };
-        let completed_at = Some(ended.end.at);
-        Some(ExecutionView { status, completed_at, result, error, waiting: None, ..before.clone() })
+        Some(ExecutionView { status, completed_at: Some(ended.end.at), result, error, ..fresh })
     }
 }
 

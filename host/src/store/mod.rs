@@ -391,11 +391,21 @@ pub enum EventAdded {
         awaited: bool,
         seq: i64,
         after: i64,
-        /// Where that was asked for, and could be done.
-        claimed: Option<Box<Claimed>>,
+        taken: Taken,
     },
     AlreadyOver(ExecutionStatus),
     NoSuchExecution,
+}
+
+/// Whether an event took hold of the run that stands at it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Taken {
+    /// Not asked for, or there was nothing to take hold of.
+    Not,
+    Held(Box<Claimed>),
+    /// It was held, could not be read, and was let go again: whoever looked meanwhile found it held, so
+    /// it has to be woken.
+    LetGo,
 }
 
 /// A run that is not over, as found after a start of the host.

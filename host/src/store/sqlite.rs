@@ -159,6 +159,18 @@ impl Sqlite {
         self.search.ids_with("any").await.map(|hits| hits.up_to)
     }
 
+    /// The key of the last execution.
+    #[cfg(test)]
+    pub(super) async fn newest_execution(&self) -> i64 {
+        super::queries::search::newest(&mut self.reader().await.unwrap()).await.unwrap()
+    }
+
+    /// From here on nothing can be read.
+    #[cfg(test)]
+    pub(super) async fn close_readers(&self) {
+        self.readers.close().await;
+    }
+
     /// Runs `sql` on the writing connection.
     #[cfg(test)]
     pub(super) async fn run_on_writer(&self, sql: &'static str) {
@@ -347,15 +359,18 @@ impl Store for Sqlite {
                 _ => None,
             })
             .await?;
-        if let (EventAdded::Added { claimed, .. }, Some(hold)) = (&mut added, hold) {
-            match self.read_claimed(hold).await {
-                Ok(read) => *claimed = read.map(Box::new),
-                // The event is there all the same, and whoever sent it wakes the run.
+        if let (EventAdded::Added { taken, .. }, Some(hold)) = (&mut added, hold) {
+            *taken = match self.read_claimed(hold).await {
+                Ok(Some(claimed)) => Taken::Held(Box::new(claimed)),
+                // Somebody has ended the hold, and goes on with the run.
+                Ok(None) => Taken::Not,
+                // The event is there all the same.
                 Err(error) => {
                     tracing::warn!(%error, run = hold.claim.run.0, "a run with an event could not be read");
                     self.let_go(hold.claim).await;
+                    Taken::LetGo
                 }
-            }
+            };
         }
         Ok(added)
     }

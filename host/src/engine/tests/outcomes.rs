@@ -10,10 +10,14 @@ use std::{
 
 use futures_util::FutureExt as _;
 use serde_json::json;
-use stepbox_domain::{ExecutionStatus, Json, RunId};
+use stepbox_domain::{
+    ExecutionStatus, Json, RunId,
+    run::{RunEnd, RunOutcome},
+};
 
 use super::scripted::*;
 use crate::{
+    engine::{Delivery, EngineConfig, waiters::Ended},
     sandbox::StepExit,
     store::{Views, memory::Memory},
 };
@@ -115,4 +119,67 @@ fn who_waits_before_and_after_a_crash_hears_the_same() {
     host.send("e", "go", json!("went")).unwrap();
     assert_eq!(host.end_of("e").result, Some(Json::from(json!("went"))));
     assert_eq!(guest.attempts_of("a"), [1]);
+}
+
+/// Whoever wrote the end may come to tell of it late, when an admin has mended the run.
+#[test]
+fn an_end_that_is_told_late_is_not_the_end_of_what_was_mended_since() {
+    let go_on = Arc::new(AtomicBool::new(false));
+    let waits_for = go_on.clone();
+    let guest = Scripted::new(|mut h| async move { h.step("a", Default::default()).await }).step(
+        "a",
+        move |attempt| {
+            let go_on = waits_for.clone();
+            async move {
+                if attempt == 1 {
+                    return fails("declined");
+                }
+                while !go_on.load(SeqCst) {
+                    tokio::task::yield_now().await;
+                }
+                completed("mended")
+            }
+        },
+    );
+    let host = Host::start(&store(None), &guest, config());
+    host.begin("e");
+    let failed = host.end_of("e");
+    assert_eq!(failed.status, ExecutionStatus::Failed);
+    let end = RunEnd {
+        at: failed.completed_at.unwrap(),
+        outcome: RunOutcome::Failed(failed.error.clone().unwrap()),
+    };
+    host.retry("e", "a").unwrap();
+    host.until("e", |view| view.status == ExecutionStatus::Running);
+
+    let (engine, id) = (host.engine.clone(), execution("e"));
+    let told = host.block_on(async {
+        let wait = engine.wait(&id, Duration::from_secs(10));
+        let late = async {
+            // The one that waits has looked by now: the reference model answers at once.
+            tokio::task::yield_now().await;
+            let ended = Some(Ended { run: failed.run.clone(), end });
+            engine.0.waiters.wake(&id, ended);
+            tokio::task::yield_now().await;
+            go_on.store(true, SeqCst);
+        };
+        tokio::join!(wait, late).0.unwrap()
+    });
+    assert_eq!(told.result, Some(Json::from(json!("mended"))), "{told:?}");
+}
+
+#[test]
+fn an_event_for_a_run_whose_driver_has_not_left_yet_wakes_it_all_the_same() {
+    let store = store(None);
+    let guest = Scripted::new(|mut h| async move { h.event("go", None).await });
+    let host = Host::start(&store, &guest, EngineConfig { park_max: Duration::ZERO, ..config() });
+    host.begin("e");
+    let view = host.until("e", |view| view.waiting.is_some());
+    let inner = &host.engine.0;
+    host.block_on(inner.live.empty());
+    // As if it was on its way out.
+    assert!(inner.live.enter(view.run_key).is_some());
+    assert_eq!(host.send("e", "go", json!("went")).unwrap(), Delivery::Delivered);
+    inner.live.leave(view.run_key, false, &inner.ready);
+    assert_eq!(host.end_of("e").result, Some(Json::from(json!("went"))));
 }

@@ -55,7 +55,7 @@ fn order(broken: &Arc<AtomicBool>) -> Scripted {
 }
 
 impl Host {
-    fn retry(&self, id: &str, step: &str) -> Result<Retried, EngineError> {
+    pub(super) fn retry(&self, id: &str, step: &str) -> Result<Retried, EngineError> {
         self.block_on(self.engine.retry_step(&execution(id), retry(step), admin(), false))
     }
 

@@ -161,8 +161,9 @@ impl Store for Memory {
         let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at: now };
         tables.events.push(StoredEvent { execution: execution.clone(), event, consumed: false });
         let stands_at_name = matches!(&view.waiting, Some(Wait::Event { event, .. }) if event == name);
-        let claimed = if claim && stands_at_name { tables.claim(run, now)?.map(Box::new) } else { None };
-        Ok(EventAdded::Added { run, awaited, seq, after, claimed })
+        let claimed = if claim && stands_at_name { tables.claim(run, now)? } else { None };
+        let taken = claimed.map_or(Taken::Not, |claimed| Taken::Held(Box::new(claimed)));
+        Ok(EventAdded::Added { run, awaited, seq, after, taken })
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

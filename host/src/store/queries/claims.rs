@@ -1,6 +1,6 @@
 //! Taking hold of runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::Row as _;
 use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
@@ -29,7 +29,16 @@ pub(crate) async fn claim(
     wanted: &[(RunKey, Timestamp)],
 ) -> Result<HashMap<RunKey, Hold>, StoreError> {
     let rows = fetch_all(connection, take_hold(wanted)).await?;
-    execute_all(connection, show_running(wanted)).await?;
+    // Not by the epoch, which a repair moves on too. Once too often does no harm.
+    let wanted: HashSet<&(RunKey, Timestamp)> = wanted.iter().collect();
+    let mut first_time = Vec::new();
+    for row in &rows {
+        let started = (RunKey(row.try_get("run_key")?), Timestamp::from_ms(row.try_get("started_ms")?));
+        if wanted.contains(&started) {
+            first_time.push(started.0);
+        }
+    }
+    execute_all(connection, show_running(&first_time)).await?;
     rows.iter().map(hold).collect()
 }
 
@@ -40,7 +49,7 @@ pub(crate) async fn claim_alone(
     now: Timestamp,
 ) -> Result<Option<Hold>, StoreError> {
     let wanted = [(run, now)];
-    let statements = take_hold(&wanted).into_iter().chain(show_running(&wanted)).collect();
+    let statements = take_hold(&wanted).into_iter().chain(show_running(&[run])).collect();
     let done = transact(connection, statements).await?;
     let held = done.first().and_then(|done| done.rows.first());
     Ok(held.map(hold).transpose()?.map(|(_, hold)| hold))
@@ -102,11 +111,11 @@ const TAKE_HOLD: &str = "
             started_ms = coalesce(started_ms, w.now_ms)
        from w
       where runs.run_key = w.run_key and claim_state <> 'held' and status in ('scheduled', 'running')
-     returning runs.run_key, claim_epoch, crashes, claim_records";
+     returning runs.run_key, claim_epoch, crashes, claim_records, started_ms";
 
 /// At the first claim of a run its execution begins to run.
-fn show_running(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
-    let rows: Vec<[Value; 1]> = wanted.iter().map(|(run, _)| [run.0.into()]).collect();
+fn show_running(runs: &[RunKey]) -> Vec<Statement> {
+    let rows: Vec<[Value; 1]> = runs.iter().map(|run| [run.0.into()]).collect();
     wide(&rows, |values| {
         format!(
             "with w (run_key) as ({values})

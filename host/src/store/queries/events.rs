@@ -11,7 +11,7 @@ use super::{
     executions::Known,
     statement::{Statement, Value, execute_all, fetch_all, transact, wide},
 };
-use crate::store::{EventAdded, RunKey, StoreError, codec};
+use crate::store::{EventAdded, RunKey, StoreError, Taken, codec};
 
 #[derive(Debug)]
 pub(crate) struct NewEvent {
@@ -73,7 +73,7 @@ fn added(events: &[&NewEvent], rows: &[Row], mut next: i64) -> Result<Vec<EventA
             addressee.answered |= awaited;
             let (seq, after) = (next, std::mem::replace(&mut addressee.newest, next));
             next += 1;
-            EventAdded::Added { run: addressee.run, awaited, seq, after, claimed: None }
+            EventAdded::Added { run: addressee.run, awaited, seq, after, taken: Taken::Not }
         }
     });
     Ok(added.collect())

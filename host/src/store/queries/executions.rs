@@ -18,8 +18,7 @@ use crate::store::{
 
 /// The keys that new rows get. The writer gives them out itself, so that an execution and its
 /// first run can name each other and go into the tables in one statement each, and whoever sent an
-/// event hears its number. One that is given
-/// out and not used is lost, which does no harm.
+/// event hears its number. One that is given out and not used is lost, which does no harm.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
     pub next_execution: i64,

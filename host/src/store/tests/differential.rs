@@ -116,7 +116,7 @@ impl Side {
             Verb::Send(name, claim) => {
                 let added = store.add_event(&id, &event_name(name), &json("[1]"), at(2_000), claim).await;
                 match &added {
-                    Ok(EventAdded::Added { claimed: Some(claimed), .. }) => {
+                    Ok(EventAdded::Added { taken: Taken::Held(claimed), .. }) => {
                         seen.claims.push(claimed.claim);
                         format!("{added:?} with its run")
                     }

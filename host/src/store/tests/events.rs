@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use stepbox_domain::{ExecutionStatus, journal::Record};
+use tempfile::TempDir;
 
 use super::given::*;
 use crate::store::*;
@@ -116,7 +117,8 @@ async fn an_event_takes_hold_of_the_run_that_stands_at_it(store: Arc<dyn Store>)
         .await
         .unwrap()
     {
-        EventAdded::Added { claimed, .. } => claimed,
+        EventAdded::Added { taken: Taken::Held(claimed), .. } => Some(claimed),
+        EventAdded::Added { taken: Taken::Not, .. } => None,
         other => panic!("{other:?}"),
     };
     let rest = async |claim, number| {
@@ -189,4 +191,22 @@ async fn events_for_what_is_over_or_unknown_are_refused(store: Arc<dyn Store>) {
     assert_eq!(send(&store, "a", "x", "1").await, EventAdded::AlreadyOver(ExecutionStatus::Completed));
     assert_eq!(send(&store, "b", "x", "1").await, EventAdded::NoSuchExecution);
     assert_eq!(store.events_after(claim.run, 0).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_run_that_an_event_took_hold_of_and_that_cannot_be_read_is_let_go() {
+    let directory = TempDir::new().unwrap();
+    let store = Arc::new(open(&directory).await);
+    let verbs: Arc<dyn Store> = store.clone();
+    with_order(&verbs).await;
+    let claim = claimed(&verbs, "a").await;
+    let commit = standing(claim, 0, at_event("go", None));
+    verbs.commit(Commit { release: true, ..commit }).await.unwrap();
+    store.close_readers().await;
+    let added = verbs.add_event(&id("a"), &event_name("go"), &json("1"), at(2_000), true).await.unwrap();
+    assert!(matches!(added, EventAdded::Added { awaited: true, taken: Taken::LetGo, .. }), "{added:?}");
+    verbs.close().await;
+
+    let store: Arc<dyn Store> = Arc::new(open(&directory).await);
+    assert_eq!(store.claim(claim.run, at(3_000)).await.unwrap().expect("it is free").events.len(), 1);
 }

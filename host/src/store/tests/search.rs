@@ -29,11 +29,13 @@ async fn create(stores: &[&dyn Store], id: &str, task: &str, ms: i64) {
 }
 
 async fn until_indexed(store: &Sqlite) {
-    let newest = store.counts().await.unwrap().scheduled as i64;
-    // Keys have no gaps here.
-    while store.indexed_up_to().await != Some(newest) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let newest = store.newest_execution().await;
+    let indexed = async {
+        while store.indexed_up_to().await != Some(newest) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), indexed).await.expect("the index is filled");
 }
 
 async fn assert_same(sqlite: &Sqlite, memory: &Memory, search: &str) {

@@ -164,8 +164,8 @@ impl Session {
         let mut next = call.clone();
         loop {
             next = match self.take(next) {
-                Reply::Go { attempt, deadline, .. } => {
-                    let outcome = self.attempt(step, input, attempt, deadline);
+                Reply::Go { attempt, time_ms, .. } => {
+                    let outcome = self.attempt(step, input, attempt, time_ms);
                     self.crash_during(step, attempt);
                     Input::AttemptEnded { place: &place, attempt, outcome, receipt: None, options: &options }
                 }
@@ -333,14 +333,14 @@ impl Session {
         }
     }
 
-    fn attempt(&self, step: &StepDef, input: &str, attempt: u32, deadline: Timestamp) -> AttemptOutcome {
-        let stub: Option<Stub> = {
+    fn attempt(&self, step: &StepDef, input: &str, attempt: u32, time_ms: u64) -> AttemptOutcome {
+        let (stub, deadline): (Option<Stub>, _) = {
             let mut state = self.0.borrow_mut();
             state.in_step = true;
             if let Some(key) = state.run.steps().last().map(|step| step.key.to_string()) {
                 *state.bodies_run.entry(key).or_default() += 1;
             }
-            state.setup.stubs.get(step.function).cloned()
+            (state.setup.stubs.get(step.function).cloned(), state.clock.plus_ms(time_ms))
         };
         let body = || match &stub {
             Some(stub) => stub(input, attempt),

@@ -104,7 +104,7 @@ pub enum Durability {
     Eventually,
 }
 
-/// What ends an attempt at its deadline.
+/// What ends an attempt whose time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// The step's own timeout.
@@ -115,8 +115,9 @@ pub enum Bound {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Run this attempt, and interrupt it at `deadline`.
-    Go { attempt: u32, deadline: Timestamp, bound: Bound },
+    /// Run this attempt, and interrupt it when it has taken `time_ms`. Not at a moment: setting the
+    /// wall clock makes no attempt longer or shorter.
+    Go { attempt: u32, time_ms: u64, bound: Bound },
     /// The journal has the answer. `at` is the moment that the handler's clock shows from now on.
     Recorded { outcome: Result<Json, Failure>, at: Timestamp },
     /// Ask again when the wait is over, or when an event comes.

@@ -151,13 +151,14 @@ impl Bench {
         self.run.step(&key(step)).unwrap().status()
     }
 
+    /// The attempt begins now and has until `deadline`.
+    fn go(&self, attempt: u32, deadline: i64) -> Reply {
+        Reply::Go { attempt, time_ms: (deadline - self.now).unsigned_abs(), bound: Bound::Timeout }
+    }
+
     fn aside(&self) -> Vec<&str> {
         self.run.aside().iter().map(|step| step.key.as_str()).collect()
     }
-}
-
-fn go(attempt: u32, deadline: i64) -> Reply {
-    Reply::Go { attempt, deadline: at(deadline), bound: Bound::Timeout }
 }
 
 fn answer(text: &str, ms: i64) -> Reply {
@@ -218,7 +219,7 @@ fn a_step_shows_one_predecessor() {
 fn a_set_aside_step_without_an_outcome_begins_anew() {
     let mut bench = bench(None);
     bench.dies("charge", "");
-    assert_eq!(bench.call("mail", ""), go(1, 1_001));
+    assert_eq!(bench.call("mail", ""), bench.go(1, 1_001));
     bench.now = 600;
     bench.retried("charge");
     let mail = bench.run.step(&key("mail")).unwrap();
@@ -226,12 +227,12 @@ fn a_set_aside_step_without_an_outcome_begins_anew() {
     // Long after the deadline that it had.
     bench.now = 5_000;
     bench.completes("charge", "");
-    assert_eq!(bench.call("mail", ""), go(2, 6_000));
+    assert_eq!(bench.call("mail", ""), bench.go(2, 6_000));
     let failure = || AttemptOutcome::Failed(AttemptFailure::new(FailureKind::Error, "busy"));
     assert!(matches!(bench.ends(2, failure()), Reply::Wait(Wait::Retry { attempt: 3, .. })));
     bench.now = 5_100;
     bench.again().call("charge", "");
-    assert_eq!(bench.call("mail", ""), go(3, 6_000));
+    assert_eq!(bench.call("mail", ""), bench.go(3, 6_000));
     assert!(
         matches!(bench.ends(3, failure()), Reply::Recorded { outcome: Err(_), .. }),
         "two attempts, as at first"
@@ -290,7 +291,7 @@ fn a_dead_step_that_lies_aside_can_be_retried_there() {
     );
     bench.now = 100;
     bench.completes("charge", "");
-    assert_eq!(bench.call("mail", ""), go(2, 120));
+    assert_eq!(bench.call("mail", ""), bench.go(2, 120));
     assert!(matches!(
         bench.ends(2, AttemptOutcome::Failed(AttemptFailure::new(FailureKind::Error, "busy"))),
         Reply::Recorded { outcome: Err(_), .. }
@@ -339,7 +340,7 @@ fn a_retried_steps_time_begins_with_its_first_attempt() {
     bench.retried("charge");
     bench.now = 3_000;
     let unwritten = bench.records.len();
-    assert_eq!(bench.call("charge", ""), go(2, 4_000));
+    assert_eq!(bench.call("charge", ""), bench.go(2, 4_000));
     // The host died before that was written: nobody knows of it.
     let written = bench.records.split_off(unwritten);
     bench.run = Run::fold(bench.run.facts().clone(), bench.run.policy().clone(), &bench.records);
@@ -347,7 +348,7 @@ fn a_retried_steps_time_begins_with_its_first_attempt() {
     bench.apply(written);
     for (attempt, now) in [(3, 3_400), (4, 3_800)] {
         bench.now = now;
-        assert_eq!(bench.again().call("charge", ""), go(attempt, 4_000), "it crashed under each");
+        assert_eq!(bench.again().call("charge", ""), bench.go(attempt, 4_000), "it crashed under each");
     }
     assert_eq!(bench.run.steps()[0].crashes_in_a_row(), 2);
     bench.now = 3_900;
@@ -356,7 +357,7 @@ fn a_retried_steps_time_begins_with_its_first_attempt() {
     bench.retried("charge");
     assert_eq!(bench.run.steps()[0].crashes_in_a_row(), 0);
     bench.now = 9_000;
-    assert_eq!(bench.call("charge", ""), go(5, 10_000));
+    assert_eq!(bench.call("charge", ""), bench.go(5, 10_000));
 }
 
 #[test]
@@ -373,7 +374,7 @@ fn overrides_count_in_both_scopes() {
         let overrides = Overrides { attempts_max: Some(3), timeout_ms: Some(50) };
         bench.retry("charge", overrides, None).unwrap();
         for (attempt, deadline) in (2..).zip(deadlines) {
-            assert_eq!(bench.again().call("charge", ""), go(attempt, deadline));
+            assert_eq!(bench.again().call("charge", ""), bench.go(attempt, deadline));
             let failure = AttemptFailure::new(FailureKind::Error, "busy");
             let reply = bench.ends(attempt, AttemptOutcome::Failed(failure));
             assert_eq!(matches!(reply, Reply::Wait(_)), attempt < 4, "{reply:?}");
@@ -399,7 +400,7 @@ fn another_version_may_call_the_step_otherwise() {
             ("charge", _) => (1, 540),
             _ => (1, 1_500),
         };
-        assert_eq!(bench.call(name, input), go(attempt, deadline), "{name} {input}");
+        assert_eq!(bench.call(name, input), bench.go(attempt, deadline), "{name} {input}");
         bench.ends(attempt, AttemptOutcome::Completed(Json::null()));
         bench.returns(Ok(Json::null()));
     }
@@ -492,7 +493,7 @@ fn a_held_step_does_not_die_of_its_time_while_it_is_held() {
     bench.hold = None;
     bench.apply(vec![Record::ClockStood { ms: 4_800, until: at(5_000) }]);
     assert_eq!((bench.run.deadline(), bench.run.clock_read()), (Some(at(104_800)), at(5_000)));
-    assert_eq!(bench.again().call("charge", ""), go(2, 5_801));
+    assert_eq!(bench.again().call("charge", ""), bench.go(2, 5_801));
     assert_eq!(bench.run.held(), None);
 }
 

@@ -93,7 +93,7 @@ impl Run {
             deadline,
             step_deadline: anew,
         });
-        Decision::eventually(records, Reply::Go { attempt, deadline, bound })
+        Decision::eventually(records, Reply::Go { attempt, time_ms: deadline.ms_since(now), bound })
     }
 
     /// A pause rule keeps the next attempt of the step at `place` from starting.
@@ -132,7 +132,8 @@ impl Run {
             deadline,
             step_deadline,
         };
-        Decision::eventually(vec![Record::StepStarted(start)], Reply::Go { attempt: 1, deadline, bound })
+        let reply = Reply::Go { attempt: 1, time_ms: deadline.ms_since(now), bound };
+        Decision::eventually(vec![Record::StepStarted(start)], reply)
     }
 
     /// When an attempt that starts at `now` is interrupted, and by what.

@@ -288,7 +288,7 @@ impl World {
                 return Err(LegEnd::Died);
             }
             let mut reply = self.take(guest, input).ok_or(LegEnd::Died)?;
-            if let Reply::Go { attempt, deadline, .. } = reply {
+            if let Reply::Go { attempt, time_ms, .. } = reply {
                 assert_eq!(hold, None, "{} began though it was held", place.key);
                 let done = self.done.get(&place.key) == Some(&step_input.hash);
                 assert!(!done, "{} was run again", place.key);
@@ -301,7 +301,7 @@ impl World {
                 if self.dies() {
                     return Err(LegEnd::Died);
                 }
-                let outcome = self.attempt(deadline);
+                let outcome = self.attempt(time_ms);
                 let input = Input::AttemptEnded { place, attempt, outcome, receipt: None, options: &options };
                 reply = self.take(guest, input).ok_or(LegEnd::Died)?;
             }
@@ -337,9 +337,10 @@ impl World {
         end
     }
 
-    fn attempt(&mut self, deadline: Timestamp) -> AttemptOutcome {
-        self.now = self.now.plus_ms(u64::from(self.roll(50)));
-        if self.now >= deadline {
+    fn attempt(&mut self, time_ms: u64) -> AttemptOutcome {
+        let took_ms = u64::from(self.roll(50));
+        self.now = self.now.plus_ms(took_ms);
+        if took_ms >= time_ms {
             let failure = AttemptFailure::new(FailureKind::TimedOut, "time is up");
             return AttemptOutcome::Failed(failure);
         }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use stepbox_domain::{
-    FailureKind, Timestamp,
+    FailureKind,
     decide::{Bound, Input, Reply},
     step::{AttemptFailure, AttemptOutcome, StepInput},
 };
@@ -52,10 +52,10 @@ impl LiveRun {
                 hold: held_by.as_ref(),
             };
             let mut reply = self.take(input).await.map_err(|Gone| EndHandler)?;
-            if let Reply::Go { attempt, deadline, bound } = reply {
+            if let Reply::Go { attempt, time_ms, bound } = reply {
                 tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "begins");
                 self.step_logs.begin(place.key.clone(), attempt);
-                let outcome = self.attempt(&call, attempt, deadline, bound).await?;
+                let outcome = self.attempt(&call, attempt, Duration::from_millis(time_ms), bound).await?;
                 let receipt = Box::new(self.meter.receipt());
                 self.engine.metrics.guest(&self.context.task, Part::Steps, &receipt);
                 let receipt = Some(receipt);
@@ -101,19 +101,18 @@ impl LiveRun {
         })
     }
 
-    /// One attempt, until it ends by itself, by its deadline or by the end of the host.
+    /// One attempt, until it ends by itself, when it has taken `time`, or by the end of the host.
     async fn attempt(
         &mut self,
         call: &StepCall,
         attempt: u32,
-        deadline: Timestamp,
+        time: Duration,
         bound: Bound,
     ) -> Result<AttemptOutcome, EndHandler> {
         let engine = self.engine.clone();
         let mut steps = self.step_runner().ok_or(EndHandler)?;
         drop(self.step_tail.take());
         self.meter.begin();
-        let begun = engine.clock.now();
         let exit = {
             let mut running = std::pin::pin!(steps.run_step(&call.function, &call.input, attempt));
             let quick = tokio::time::timeout(START_KEPT_BACK, &mut running).await;
@@ -123,7 +122,6 @@ impl LiveRun {
                     // It takes its time: let it be seen meanwhile, and be counted should we die.
                     let facts = self.run.facts().clone();
                     let watched = async {
-                        let time = Duration::from_millis(deadline.ms_since(begun));
                         tokio::select! {
                             biased;
                             exit = running => Ok(Ended::Exit(exit)),

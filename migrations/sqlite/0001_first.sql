@@ -34,37 +34,39 @@ create index executions_by_task on executions (task_name, scheduled_ms);
 -- all that is only one of them; for what went well, which is most, that is soon done.
 create index executions_gone_wrong on executions (task_name, status, scheduled_ms)
     where status = 'failed' or status = 'cancelled';
--- What runs on which version, and what a recovery has to look at.
-create index executions_unfinished on executions (task_name, version) where completed_ms is null;
 
--- How many executions of each task have each status: what a list says of its length, and the
--- statistics. Counting a million rows takes longer than the list itself.
+-- How many executions of each version of a task have each status: what a list says of its length, the
+-- statistics, and what still needs a version. Counting a million rows takes longer than the list
+-- itself.
 create table execution_counts (
     task_name  text    not null,
+    version    integer not null,
     status     text    not null,
     executions integer not null,
-    primary key (task_name, status)
+    primary key (task_name, version, status)
 ) strict, without rowid;
 
 create trigger executions_are_counted after insert on executions
 begin
-    insert into execution_counts (task_name, status, executions) values (new.task_name, new.status, 1)
-        on conflict (task_name, status) do update set executions = executions + 1;
+    insert into execution_counts (task_name, version, status, executions)
+        values (new.task_name, new.version, new.status, 1)
+        on conflict (task_name, version, status) do update set executions = executions + 1;
 end;
 
-create trigger executions_are_counted_anew after update of status on executions
-    when old.status <> new.status
+create trigger executions_are_counted_anew after update of status, version on executions
+    when old.status <> new.status or old.version <> new.version
 begin
     update execution_counts set executions = executions - 1
-     where task_name = old.task_name and status = old.status;
-    insert into execution_counts (task_name, status, executions) values (new.task_name, new.status, 1)
-        on conflict (task_name, status) do update set executions = executions + 1;
+     where task_name = old.task_name and version = old.version and status = old.status;
+    insert into execution_counts (task_name, version, status, executions)
+        values (new.task_name, new.version, new.status, 1)
+        on conflict (task_name, version, status) do update set executions = executions + 1;
 end;
 
 create trigger executions_are_counted_no_more after delete on executions
 begin
     update execution_counts set executions = executions - 1
-     where task_name = old.task_name and status = old.status;
+     where task_name = old.task_name and version = old.version and status = old.status;
 end;
 
 -- What failed executions have in common.
@@ -132,15 +134,6 @@ create table events (
 
 -- What a run still has before it.
 create index events_pending on events (execution_key, seq) where consumed_by is null;
-
--- A commit that goes to the database in one piece cannot look whether the events that it consumes were
--- there. It inserts here where they were not, and is undone.
-create view missing_events as select 0 as run_key;
-
-create trigger missing_events_abort instead of insert on missing_events
-begin
-    select raise(abort, 'an event is not there to be consumed');
-end;
 
 -- The registered tasks. A row outlives its module, so that no version number is given twice.
 create table modules (

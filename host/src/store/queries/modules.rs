@@ -149,11 +149,12 @@ async fn read_modules(
                 v.version is p.active_version as active,
                 v.version = p.shown as is_shown,
                 (select count(*) from module_versions o where o.task_name = p.task_name) as versions,
-                (select count(*) from executions e
-                  where e.task_name = v.task_name and e.version = v.version and e.completed_ms is null)
-                  as unfinished,
-                (select count(*) from executions e
-                  where e.task_name = v.task_name and e.completed_ms is null) as unfinished_of_all
+                (select coalesce(sum(c.executions), 0) from execution_counts c
+                  where c.task_name = v.task_name and c.version = v.version
+                    and c.status in ('scheduled', 'running')) as unfinished,
+                (select coalesce(sum(c.executions), 0) from execution_counts c
+                  where c.task_name = v.task_name and c.status in ('scheduled', 'running'))
+                  as unfinished_of_all
            from picked p join module_versions v on v.task_name = p.task_name
             and (v.version = p.shown or v.version = p.newest_waiting)
           order by v.task_name, is_shown desc",
@@ -203,9 +204,9 @@ async fn read_versions(
     let rows = sqlx::query(
         "select v.task_name, v.version, v.digest, v.size_bytes, v.compiled_in_ms, v.created_ms, v.waiting, v.manifest,
                 v.version is m.active_version as active,
-                (select count(*) from executions e
-                  where e.task_name = v.task_name and e.version = v.version and e.completed_ms is null)
-                  as unfinished
+                (select coalesce(sum(c.executions), 0) from execution_counts c
+                  where c.task_name = v.task_name and c.version = v.version
+                    and c.status in ('scheduled', 'running')) as unfinished
            from module_versions v join modules m on m.task_name = v.task_name
           where v.task_name = $1 and (v.version = $2 or $2 is null)
           order by v.version desc",

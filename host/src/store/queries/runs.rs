@@ -116,14 +116,15 @@ pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinishe
                                  where p.execution_key = r.execution_key and p.name = r.awaited_event
                                    and p.consumed_by is null) as waiting
            from executions e join runs r on r.run_key = e.run_key
-          where e.completed_ms is null
+          where e.status in ('scheduled', 'running')
           order by r.run_key",
     )
     .fetch_all(&mut *connection)
     .await?;
     sqlx::query(
         "update runs set claim_state = 'abandoned'
-          where claim_state = 'held' and run_key in (select run_key from executions where completed_ms is null)",
+          where claim_state = 'held'
+            and run_key in (select run_key from executions where status in ('scheduled', 'running'))",
     )
     .execute(connection)
     .await?;

@@ -76,7 +76,7 @@ async fn a_database_is_made_once_and_found_again() {
     bulks: bulk_key bulk_id plan selection state why created_ms ended_ms
     components: digest bytes
     events: seq execution_key name received_ms consumed_by payload
-    execution_counts: task_name status executions
+    execution_counts: task_name version status executions
     executions: execution_key execution_id task_name fingerprint status scheduled_ms completed_ms run_key run_index version result error trouble trouble_shape payload
     module_versions: task_name version digest size_bytes compiled_in_ms created_ms waiting manifest
     modules: task_name active_version versions_given

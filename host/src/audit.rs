@@ -230,7 +230,7 @@ mod tests {
         );
         assert_eq!(names().len(), 0);
 
-        let config = sqlite::StoreConfig { data_dir: folder.path().to_owned(), readers: 1 };
+        let config = sqlite::StoreConfig { data_dir: folder.path().to_owned(), readers: 1, log_bytes: 0 };
         let store = sqlite::open(&config).await.unwrap();
         let beside = names();
         assert_eq!(verify(folder.path(), None).await.unwrap(), ExitCode::SUCCESS);

@@ -19,6 +19,9 @@ use crate::{
 /// of cache at most.
 const READERS: u32 = 4;
 
+/// What is written within some seconds, until the log starts over.
+const LOG_BYTES: u64 = 16 << 20;
+
 /// What 32 bits can address.
 const WASM_MEMORY_MAX_BYTES: u64 = 4 << 30;
 
@@ -245,7 +248,7 @@ impl Config {
     }
 
     pub fn store(&self) -> StoreConfig {
-        StoreConfig { data_dir: self.data.clone(), readers: READERS }
+        StoreConfig { data_dir: self.data.clone(), readers: READERS, log_bytes: LOG_BYTES }
     }
 
     pub fn log_bounds(&self) -> LogBounds {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::lock::DirectoryLock;
 use super::queries::{
-    Connection,
+    Connection, alone,
     bulks::{self, ItemKey},
     cancels::{self, NewCancel},
     claims::{self, Hold},
@@ -242,7 +242,11 @@ impl Writer {
     async fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.options.connect().await?,
+            None => {
+                let mut connection = self.options.connect().await?;
+                alone::set_up(&mut connection).await?;
+                connection
+            }
         };
         Ok(self.connection.insert(connection))
     }
@@ -270,8 +274,8 @@ async fn transaction(
 ) -> Result<Vec<Answer>, StoreError> {
     match verbs {
         // What comes most often alone goes to the disk in one round trip.
-        [Verb::Commit(commit)] if commits::can_be_alone(commit) => {
-            let answer = fault::during(Fault::Committing, commits::commit_alone(connection, commit)).await;
+        [Verb::Commit(commit)] if alone::can_be(commit) => {
+            let answer = fault::during(Fault::Committing, alone::commit(connection, commit)).await;
             match answer {
                 Ok(()) => Ok(vec![Ok(Outcome::Committed)]),
                 Err(StoreError::ClaimLost) => Ok(vec![Err(StoreError::ClaimLost)]),

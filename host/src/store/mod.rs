@@ -17,6 +17,7 @@ mod failures;
 mod group_commit;
 mod lists;
 mod lock;
+mod log_space;
 mod queries;
 mod reading;
 mod schema;

@@ -22,7 +22,7 @@ use tokio::{
 use super::group_commit::{Message, Outcome, Verb, Writer};
 use super::lock::DirectoryLock;
 use super::queries::{
-    bulks, cancels::NewCancel, claims::Hold, commits::Encoded, events, executions::Known, modules,
+    alone, bulks, cancels::NewCancel, claims::Hold, commits::Encoded, events, executions::Known, modules,
     pauses::Deletion, repairs,
 };
 use super::reading::{self, Wanted};
@@ -30,7 +30,7 @@ use super::search::Search;
 use super::{
     checkpoint,
     connect::{self, options},
-    schema, *,
+    log_space, schema, *,
 };
 
 mod views;
@@ -51,6 +51,8 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// Connections for reading: so many lists and details can be read at once.
     pub readers: u32,
+    /// How long the write-ahead log is made from the start (see [`log_space`]).
+    pub log_bytes: u64,
 }
 
 /// Why the store could not be opened.
@@ -101,6 +103,11 @@ impl Sqlite {
             .await
             .map_err(|error| OpenError::Schema { database: database.clone(), why: error.to_string() })?;
         let known = Known::read(&mut connection).await.map_err(failed)?;
+        alone::set_up(&mut connection).await.map_err(failed)?;
+        // Nobody else has the database open, and this connection is at rest.
+        if let Err(error) = log_space::make(&connect::beside(&database, "-wal"), config.log_bytes) {
+            tracing::warn!(%error, "no room for the write-ahead log could be made beforehand; commits will be slower at first");
+        }
 
         let reading = options(&database, CACHE_KIB).read_only(true);
         let readers = connect::pool(config.readers.max(1), reading.clone()).await.map_err(failed)?;

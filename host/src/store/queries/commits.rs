@@ -12,7 +12,7 @@ use stepbox_domain::run::Wait;
 
 use super::{
     Connection,
-    statement::{self, Statement, Value, execute_all, fetch_all, wide},
+    statement::{Statement, Value, execute_all, fetch_all, wide},
 };
 use crate::store::{Claim, Commit, RunKey, Standing, StoreError, codec};
 
@@ -63,6 +63,41 @@ impl Encoded {
         self.bodies.iter().map(|body| body.len()).sum()
     }
 
+    /// As the row of `one_commit` (see `alone`).
+    pub(super) fn row(&self) -> Result<[Value; 16], StoreError> {
+        let bodies: Vec<&str> = self.bodies.iter().map(|body| &**body).collect();
+        let change = self.change.as_ref();
+        let [stands, status, at_ms, due_ms, waiting, awaited_event, claim_state] =
+            change.map_or([const { Value::Null }; 7], Change::of_run);
+        let [result, error, trouble, trouble_shape] =
+            change.and_then(Change::end).unwrap_or([const { Value::Null }; 4]);
+        Ok([
+            self.claim.run.0.into(),
+            self.claim.epoch.0.into(),
+            self.first_number.into(),
+            codec::encode("records", &bodies)?.into(),
+            codec::encode("events", &self.consumed)?.into(),
+            stands,
+            status,
+            at_ms,
+            due_ms,
+            waiting,
+            awaited_event,
+            claim_state,
+            result,
+            error,
+            trouble,
+            trouble_shape,
+        ])
+    }
+
+    /// Whether it does nothing but record, and little enough for a single statement.
+    pub(super) fn only_records(&self) -> bool {
+        const ROWS_MAX: usize = 16;
+        let records = (1..=ROWS_MAX).contains(&self.bodies.len());
+        records && self.consumed.is_empty() && self.change.is_none()
+    }
+
     /// Whether the claim ends with it.
     fn ends_claim(&self) -> bool {
         self.change.as_ref().is_some_and(Change::ends_claim)
@@ -72,6 +107,38 @@ impl Encoded {
 impl Change {
     fn ends_claim(&self) -> bool {
         self.release || matches!(self.standing, Some(Stands::Over { .. }))
+    }
+
+    /// For the row of the run: stands, status, at_ms, due_ms, waiting, awaited_event, claim_state.
+    fn of_run(&self) -> [Value; 7] {
+        let (status, at_ms, due_ms, waiting, awaited_event) = match &self.standing {
+            None => (Value::Null, Value::Null, Value::Null, Value::Null, Value::Null),
+            Some(Stands::Open { due_ms, waiting, awaited_event }) => (
+                "running".into(),
+                Value::Null,
+                (*due_ms).into(),
+                waiting.clone().into(),
+                awaited_event.clone().into(),
+            ),
+            Some(Stands::Over { status, at_ms, .. }) => {
+                ((*status).into(), (*at_ms).into(), Value::Null, Value::Null, Value::Null)
+            }
+        };
+        let claim_state = if self.ends_claim() { "free" } else { "held" };
+        let stands = i64::from(self.standing.is_some());
+        [stands.into(), status, at_ms, due_ms, waiting, awaited_event, claim_state.into()]
+    }
+
+    /// For the row of an execution that is over: result, error, trouble, trouble_shape.
+    fn end(&self) -> Option<[Value; 4]> {
+        let Some(Stands::Over { result, failed, .. }) = &self.standing else { return None };
+        let failed = failed.as_ref();
+        Some([
+            result.clone().into(),
+            failed.map(|failed| failed.error.clone()).into(),
+            failed.map(|failed| failed.trouble.clone()).into(),
+            failed.map(|failed| failed.trouble_shape.clone()).into(),
+        ])
     }
 }
 
@@ -104,37 +171,6 @@ impl Stands {
             },
         })
     }
-}
-
-/// Commits one by itself, in one round trip.
-pub(crate) async fn commit_alone(connection: &mut Connection, commit: &Encoded) -> Result<(), StoreError> {
-    let changes: Vec<_> = commit.change.iter().map(|change| (commit.claim, change.clone())).collect();
-    let mut statements = insert_records(&[commit]);
-    if !commit.consumed.is_empty() {
-        statements.extend(consume_events(&[commit]));
-        statements.extend(abort_unless_consumed(commit));
-    }
-    statements.extend(end_executions(&changes));
-    statements.extend(change_runs(&changes));
-    if statements.is_empty() {
-        return if holders(connection, &[commit.claim]).await?.is_empty() {
-            Err(StoreError::ClaimLost)
-        } else {
-            Ok(())
-        };
-    }
-    let done = statement::transact(connection, statements).await?;
-    // Behind the fence each touches its rows or, the claim being lost, none of them does.
-    match done.iter().map(|done| done.touched).sum::<u64>() {
-        0 => Err(StoreError::ClaimLost),
-        _ => Ok(()),
-    }
-}
-
-/// Whether [`commit_alone`] will do: each of its parts has to be a single statement.
-pub(crate) fn can_be_alone(commit: &Encoded) -> bool {
-    const ROWS_MAX: usize = 16;
-    commit.consumed.len().max(commit.bodies.len()) <= ROWS_MAX
 }
 
 /// Commits all of `commits` within the transaction that is open; what became of each. Commits of
@@ -206,7 +242,7 @@ fn merge(commits: &[&Encoded]) -> Vec<(Claim, Change)> {
     merged
 }
 
-fn insert_records(commits: &[&Encoded]) -> Vec<Statement> {
+pub(super) fn insert_records(commits: &[&Encoded]) -> Vec<Statement> {
     let rows: Vec<[Value; 4]> = commits
         .iter()
         .flat_map(|commit| {
@@ -216,18 +252,22 @@ fn insert_records(commits: &[&Encoded]) -> Vec<Statement> {
         })
         .collect();
     wide(&rows, |values| {
-        format!(
-            "with c (run_key, epoch, number, body) as ({values})
-             insert into records (run_key, number, body)
-             select c.run_key, c.number, c.body
-               from c join runs r on {FENCE}"
-        )
+        format!("with c (run_key, epoch, number, body) as ({values}) {}", insert_records_of("c"))
     })
+}
+
+/// `c`, here and below: whatever has rows with the columns that are read of it.
+pub(super) fn insert_records_of(c: &str) -> String {
+    format!(
+        "insert into records (run_key, number, body)
+         select c.run_key, c.number, c.body
+           from {c} join runs r on {FENCE}"
+    )
 }
 
 /// The claim is the current one of its run, and the run is held. (A run that is over is held by
 /// nobody.)
-const FENCE: &str = "r.run_key = c.run_key and r.claim_epoch = c.epoch and r.claim_state = 'held'";
+pub(super) const FENCE: &str = "r.run_key = c.run_key and r.claim_epoch = c.epoch and r.claim_state = 'held'";
 
 fn consume_events(commits: &[&Encoded]) -> Vec<Statement> {
     let rows: Vec<[Value; 3]> = commits
@@ -239,56 +279,43 @@ fn consume_events(commits: &[&Encoded]) -> Vec<Statement> {
                 .map(|seq| [commit.claim.run.0.into(), commit.claim.epoch.0.into(), (*seq).into()])
         })
         .collect();
-    wide(&rows, |values| {
-        format!(
-            "with c (run_key, epoch, seq) as ({values})
-             update events set consumed_by = r.run_key
-               from c join runs r on {FENCE}
-              where events.seq = c.seq and events.execution_key = r.execution_key and events.consumed_by is null"
-        )
-    })
+    wide(&rows, |values| format!("with c (run_key, epoch, seq) as ({values}) {}", consume_events_of("c")))
 }
 
-/// Comes right after [`consume_events`] of the same commit, and undoes all of it if one was not there.
-fn abort_unless_consumed(commit: &Encoded) -> Vec<Statement> {
-    let count = commit.consumed.len() as i64;
-    let row = [commit.claim.run.0.into(), commit.claim.epoch.0.into(), count.into()];
-    wide(&[row], |values| {
-        format!(
-            "with c (run_key, epoch, consumed) as ({values})
-             insert into missing_events (run_key)
-             select r.run_key from c join runs r on {FENCE} where changes() <> c.consumed"
-        )
-    })
+pub(super) fn consume_events_of(c: &str) -> String {
+    format!(
+        "update events set consumed_by = r.run_key
+           from {c} join runs r on {FENCE}
+          where events.seq = c.seq and events.execution_key = r.execution_key and events.consumed_by is null"
+    )
 }
 
 fn end_executions(changes: &[(Claim, Change)]) -> Vec<Statement> {
     let rows: Vec<[Value; 8]> = changes
         .iter()
-        .filter_map(|(claim, change)| match &change.standing {
-            Some(Stands::Over { status, at_ms, result, failed }) => Some([
-                claim.run.0.into(),
-                claim.epoch.0.into(),
-                (*status).into(),
-                (*at_ms).into(),
-                result.clone().into(),
-                failed.as_ref().map(|failed| failed.error.clone()).into(),
-                failed.as_ref().map(|failed| failed.trouble.clone()).into(),
-                failed.as_ref().map(|failed| failed.trouble_shape.clone()).into(),
-            ]),
-            _ => None,
+        .filter_map(|(claim, change)| {
+            let [result, error, trouble, trouble_shape] = change.end()?;
+            let [_, status, at_ms, ..] = change.of_run();
+            let (run, epoch) = (claim.run.0.into(), claim.epoch.0.into());
+            Some([run, epoch, status, at_ms, result, error, trouble, trouble_shape])
         })
         .collect();
     wide(&rows, |values| {
         format!(
-            "with c (run_key, epoch, status, at_ms, result, error, trouble, trouble_shape) as ({values})
-             update executions
-                set status = c.status, completed_ms = c.at_ms, result = c.result, error = c.error,
-                    trouble = c.trouble, trouble_shape = c.trouble_shape
-               from c join runs r on {FENCE}
-              where executions.execution_key = r.execution_key and executions.run_key = r.run_key"
+            "with c (run_key, epoch, status, at_ms, result, error, trouble, trouble_shape) as ({values}) {}",
+            end_executions_of("c")
         )
     })
+}
+
+pub(super) fn end_executions_of(c: &str) -> String {
+    format!(
+        "update executions
+            set status = c.status, completed_ms = c.at_ms, result = c.result, error = c.error,
+                trouble = c.trouble, trouble_shape = c.trouble_shape
+           from {c} join runs r on {FENCE}
+          where executions.execution_key = r.execution_key and executions.run_key = r.run_key"
+    )
 }
 
 /// Comes last: it is what ends claims.
@@ -296,51 +323,35 @@ fn change_runs(changes: &[(Claim, Change)]) -> Vec<Statement> {
     let rows: Vec<[Value; 9]> = changes
         .iter()
         .map(|(claim, change)| {
-            let (status, at_ms, due_ms, waiting, awaited_event) = match &change.standing {
-                None => (Value::Null, Value::Null, Value::Null, Value::Null, Value::Null),
-                Some(Stands::Open { due_ms, waiting, awaited_event }) => (
-                    "running".into(),
-                    Value::Null,
-                    (*due_ms).into(),
-                    waiting.clone().into(),
-                    awaited_event.clone().into(),
-                ),
-                Some(Stands::Over { status, at_ms, .. }) => {
-                    ((*status).into(), (*at_ms).into(), Value::Null, Value::Null, Value::Null)
-                }
-            };
-            let claim_state = if change.ends_claim() { "free" } else { "held" };
-            [
-                claim.run.0.into(),
-                claim.epoch.0.into(),
-                i64::from(change.standing.is_some()).into(),
-                status,
-                at_ms,
-                due_ms,
-                waiting,
-                awaited_event,
-                claim_state.into(),
-            ]
+            let [stands, status, at_ms, due_ms, waiting, awaited_event, claim_state] = change.of_run();
+            let (run, epoch) = (claim.run.0.into(), claim.epoch.0.into());
+            [run, epoch, stands, status, at_ms, due_ms, waiting, awaited_event, claim_state]
         })
         .collect();
     wide(&rows, |values| {
-        // A claim that came to a wait has got somewhere, even if it recorded nothing: it does
-        // not count as a crash when it is left behind.
         format!(
             "with c (run_key, epoch, stands, status, at_ms, due_ms, waiting, awaited_event, claim_state)
-               as ({values})
-             update runs as r
-                set status = coalesce(c.status, r.status),
-                    completed_ms = case when c.stands = 1 then c.at_ms else r.completed_ms end,
-                    due_ms = case when c.stands = 1 then c.due_ms else r.due_ms end,
-                    waiting = case when c.stands = 1 then c.waiting else r.waiting end,
-                    awaited_event = case when c.stands = 1 then c.awaited_event else r.awaited_event end,
-                    claim_records = case when c.waiting is null then r.claim_records else -1 end,
-                    claim_state = c.claim_state
-               from c
-              where {FENCE}"
+               as ({values}) {}",
+            change_runs_of("c")
         )
     })
+}
+
+/// A claim that came to a wait has got somewhere, even if it recorded nothing: it does not count as a
+/// crash when it is left behind.
+pub(super) fn change_runs_of(c: &str) -> String {
+    format!(
+        "update runs
+            set status = coalesce(c.status, runs.status),
+                completed_ms = case when c.stands = 1 then c.at_ms else runs.completed_ms end,
+                due_ms = case when c.stands = 1 then c.due_ms else runs.due_ms end,
+                waiting = case when c.stands = 1 then c.waiting else runs.waiting end,
+                awaited_event = case when c.stands = 1 then c.awaited_event else runs.awaited_event end,
+                claim_records = case when c.waiting is null then runs.claim_records else -1 end,
+                claim_state = c.claim_state
+           from {c}
+          where runs.run_key = c.run_key and runs.claim_epoch = c.epoch and runs.claim_state = 'held'"
+    )
 }
 
 /// Those of `claims` that hold.

@@ -8,8 +8,8 @@ use stepbox_domain::{
 };
 
 use super::{
-    Connection,
-    statement::{self, Statement, Value, execute_all, fetch_all, wide},
+    Connection, alone,
+    statement::{Statement, Value, execute_all, fetch_all, wide},
     views,
 };
 use crate::store::{
@@ -60,6 +60,9 @@ impl Known {
     }
 }
 
+/// A start with the keys of its execution and its first run.
+pub(super) type Numbered<'a> = (i64, i64, &'a NewExecution);
+
 /// Starts all of `starts`. `alone`: as a transaction of its own, else within the one that is open.
 pub(crate) async fn create(
     connection: &mut Connection,
@@ -79,14 +82,13 @@ pub(crate) async fn create(
             numbered.len() - 1
         });
     }
-    let (executions, runs) = (insert_executions(&numbered), insert_runs(&numbered));
-    let inserted = if alone {
-        let both = executions.into_iter().chain(runs).collect();
-        statement::transact(connection, both).await?.first().map_or(0, |done| done.touched)
-    } else {
-        let inserted = execute_all(connection, executions).await?;
-        execute_all(connection, runs).await?;
-        inserted
+    let inserted = match &numbered[..] {
+        [one] if alone => u64::from(alone::start(connection, one).await?),
+        several => {
+            let inserted = execute_all(connection, insert_executions(several)).await?;
+            execute_all(connection, insert_runs(several)).await?;
+            inserted
+        }
     };
     let there = match inserted == numbered.len() as u64 {
         true => None,
@@ -154,63 +156,76 @@ fn claimed(known: &Known, start: &NewExecution, run_key: i64) -> Result<Claimed,
 }
 
 /// Those whose id is free and whose version is there.
-fn insert_executions(starts: &[(i64, i64, &NewExecution)]) -> Vec<Statement> {
-    let rows: Vec<[Value; 9]> = starts
-        .iter()
-        .map(|(execution_key, run_key, start)| {
-            [
-                (*execution_key).into(),
-                start.id.as_str().into(),
-                start.task.as_str().into(),
-                start.fingerprint.as_str().into(),
-                if start.claim { "running" } else { "scheduled" }.into(),
-                start.now.as_ms().into(),
-                (*run_key).into(),
-                i64::from(start.version).into(),
-                start.payload.as_str().into(),
-            ]
-        })
-        .collect();
-    wide(&rows, |values| {
-        format!(
-            "with n (execution_key, execution_id, task_name, fingerprint, status, now_ms, run_key, version, payload)
-               as ({values})
-             insert into executions (execution_key, execution_id, task_name, fingerprint, status, scheduled_ms,
-                                     run_key, run_index, version, payload)
-             select n.execution_key, n.execution_id, n.task_name, n.fingerprint, n.status, n.now_ms,
-                    n.run_key, 0, n.version, n.payload
-               from n join module_versions v on v.task_name = n.task_name and v.version = n.version
-              where true
-             on conflict (execution_id) do nothing"
-        )
-    })
+fn insert_executions(starts: &[Numbered<'_>]) -> Vec<Statement> {
+    let rows: Vec<[Value; 9]> = starts.iter().map(execution_row).collect();
+    wide(&rows, |values| format!("with n ({EXECUTION_ROW}) as ({values}) {}", insert_executions_of("n")))
+}
+
+pub(super) const EXECUTION_ROW: &str =
+    "execution_key, execution_id, task_name, fingerprint, status, now_ms, run_key, version, payload";
+
+pub(super) fn execution_row((execution_key, run_key, start): &Numbered<'_>) -> [Value; 9] {
+    [
+        (*execution_key).into(),
+        start.id.as_str().into(),
+        start.task.as_str().into(),
+        start.fingerprint.as_str().into(),
+        if start.claim { "running" } else { "scheduled" }.into(),
+        start.now.as_ms().into(),
+        (*run_key).into(),
+        i64::from(start.version).into(),
+        start.payload.as_str().into(),
+    ]
+}
+
+/// `n`, here and below: whatever has rows with the columns that are read of it.
+pub(super) fn insert_executions_of(n: &str) -> String {
+    format!(
+        "insert into executions (execution_key, execution_id, task_name, fingerprint, status, scheduled_ms,
+                                 run_key, run_index, version, payload)
+         select n.execution_key, n.execution_id, n.task_name, n.fingerprint, n.status, n.now_ms,
+                n.run_key, 0, n.version, n.payload
+           from {n} join module_versions v on v.task_name = n.task_name and v.version = n.version
+          where true
+         on conflict (execution_id) do nothing"
+    )
 }
 
 /// The first runs of those executions that have just been inserted under the same keys.
-fn insert_runs(starts: &[(i64, i64, &NewExecution)]) -> Vec<Statement> {
+fn insert_runs(starts: &[Numbered<'_>]) -> Vec<Statement> {
     let rows: Vec<[Value; 6]> = starts
         .iter()
-        .map(|(execution_key, run_key, start)| {
-            [
-                (*run_key).into(),
-                (*execution_key).into(),
-                start.deadline.map(|deadline| deadline.as_ms()).into(),
-                i64::from(start.claim).into(),
-                start.claim.then_some(start.now.as_ms()).into(),
-                if start.claim { "held" } else { "free" }.into(),
-            ]
+        .map(|numbered| {
+            let (execution_key, run_key, _) = numbered;
+            let [deadline_ms, epoch, started_ms, claim_state] = run_row(numbered);
+            [(*run_key).into(), (*execution_key).into(), deadline_ms, epoch, started_ms, claim_state]
         })
         .collect();
     wide(&rows, |values| {
-        format!(
-            "with n (run_key, execution_key, deadline_ms, epoch, started_ms, claim_state) as ({values})
-             insert into runs (run_key, execution_key, run_index, version, trigger, status, created_ms, started_ms,
-                               deadline_ms, claim_epoch, claim_state, claim_records, crashes, due_ms)
-             select n.run_key, n.execution_key, 0, e.version, 'initial', e.status, e.scheduled_ms, n.started_ms,
-                    n.deadline_ms, n.epoch, n.claim_state, 0, 0, e.scheduled_ms
-               from n join executions e on e.execution_key = n.execution_key"
-        )
+        format!("with n (run_key, execution_key, {RUN_ROW}) as ({values}) {}", insert_runs_of("n"))
     })
+}
+
+/// Beside the two keys.
+pub(super) const RUN_ROW: &str = "deadline_ms, epoch, started_ms, claim_state";
+
+pub(super) fn run_row((_, _, start): &Numbered<'_>) -> [Value; 4] {
+    [
+        start.deadline.map(|deadline| deadline.as_ms()).into(),
+        i64::from(start.claim).into(),
+        start.claim.then_some(start.now.as_ms()).into(),
+        if start.claim { "held" } else { "free" }.into(),
+    ]
+}
+
+pub(super) fn insert_runs_of(n: &str) -> String {
+    format!(
+        "insert into runs (run_key, execution_key, run_index, version, trigger, status, created_ms, started_ms,
+                           deadline_ms, claim_epoch, claim_state, claim_records, crashes, due_ms)
+         select n.run_key, n.execution_key, 0, e.version, 'initial', e.status, e.scheduled_ms, n.started_ms,
+                n.deadline_ms, n.epoch, n.claim_state, 0, 0, e.scheduled_ms
+           from {n} join executions e on e.execution_key = n.execution_key"
+    )
 }
 
 async fn by_ids(

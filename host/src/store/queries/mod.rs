@@ -5,6 +5,7 @@
 //! `on conflict`, `returning`, `update … from`. Where many rows go into one statement the
 //! parameters are plain `?`: SQLite looks up a named one (`$1`) by walking over all of them.
 
+pub(super) mod alone;
 pub(super) mod audit;
 pub(super) mod bulks;
 pub(super) mod cancels;

@@ -84,6 +84,19 @@ impl Statement {
         Ok(query(self.sql, self.values).execute(connection).await?.rows_affected())
     }
 
+    /// Runs it; in the words of the trigger that refuses it, why, if one does. Then nothing was done.
+    pub(crate) async fn offer(self, connection: &mut Connection) -> Result<Option<String>, StoreError> {
+        /// `SQLITE_CONSTRAINT_TRIGGER`: what `raise` comes to.
+        const RAISED: &str = "1811";
+        match query(self.sql, self.values).execute(connection).await {
+            Ok(_) => Ok(None),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(RAISED) => {
+                Ok(Some(error.message().to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     pub(crate) async fn fetch(self, connection: &mut Connection) -> Result<Vec<Row>, StoreError> {
         Ok(query(self.sql, self.values).fetch_all(connection).await?)
     }

@@ -95,6 +95,36 @@ async fn a_repair_is_there_as_a_whole_or_not_at_all_after_a_kill() {
 }
 
 #[tokio::test]
+async fn the_log_has_its_room_from_the_start_and_keeps_what_is_in_it() {
+    let length = |directory: &TempDir| {
+        std::fs::metadata(directory.path().join("stepbox.db-wal")).expect("there is a log").len()
+    };
+    let (store, directory) = sqlite().await;
+    assert_eq!(length(&directory), LOG_BYTES);
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    for number in 0..10 {
+        store.commit(recording(claim, number, vec![captured("1")])).await.unwrap();
+    }
+    assert_eq!(length(&directory), LOG_BYTES, "what is written comes to lie in it");
+
+    for (log_bytes, then) in [(2 * LOG_BYTES, 2 * LOG_BYTES), (0, LOG_BYTES)] {
+        let copy = as_left_on_disk(directory.path());
+        let reopened = Sqlite::open(&sqlite::StoreConfig { log_bytes, ..config(&copy) }).await.unwrap();
+        assert_eq!(length(&copy), then);
+        let reopened: Arc<dyn Store> = Arc::new(reopened);
+        assert_eq!(journal(&reopened, "a").await.len(), 10);
+        reopened.recover().await.unwrap();
+        let again = reopened.claim(claim.run, at(9)).await.unwrap().expect("its holder is dead");
+        reopened.commit(recording(again.claim, 10, vec![captured("1")])).await.unwrap();
+
+        let killed_again = as_left_on_disk(copy.path());
+        let reopened: Arc<dyn Store> = Arc::new(open(&killed_again).await);
+        assert_eq!(journal(&reopened, "a").await.len(), 11);
+    }
+}
+
+#[tokio::test]
 async fn what_was_queued_is_written_when_the_store_closes() {
     let (store, directory) = sqlite().await;
     with_order(&store).await;
@@ -126,7 +156,7 @@ async fn a_data_directory_that_cannot_be_made_is_named() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let config = sqlite::StoreConfig { data_dir: file.join("data"), readers: 1 };
+    let config = sqlite::StoreConfig { data_dir: file.join("data"), readers: 1, log_bytes: 0 };
     let error = Sqlite::open(&config).await.err().expect("a refusal");
     assert!(error.to_string().contains("file/data"), "{error}");
 }

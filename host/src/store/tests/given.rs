@@ -47,8 +47,11 @@ pub(super) async fn open(directory: &TempDir) -> Sqlite {
     Sqlite::open(&config(directory)).await.unwrap()
 }
 
+/// Some more than the making of the database takes.
+pub(super) const LOG_BYTES: u64 = 512 << 10;
+
 pub(super) fn config(directory: &TempDir) -> StoreConfig {
-    StoreConfig { data_dir: directory.path().to_owned(), readers: 3 }
+    StoreConfig { data_dir: directory.path().to_owned(), readers: 3, log_bytes: LOG_BYTES }
 }
 
 pub(super) fn at(ms: i64) -> Timestamp {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Bench, Row, stats::median};
-use crate::floor;
+use crate::floor::{self, Log};
 
 const EXECUTIONS: usize = 500;
 const STEPS: u32 = 10;
@@ -18,7 +18,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let (_host, client) = bench.host("concurrent").await?;
     let (mut steps, mut rows, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=bench.rounds {
-        let floor = floor::rows_per_second(bench.scratch.path(), 200, 100)?;
+        let floor = floor::rows_per_second(bench.scratch.path(), 200, 100, Log::Grows)?;
         let begin = Instant::now();
         let all = (0..EXECUTIONS).map(|number| {
             let client = client.clone();

@@ -11,12 +11,12 @@ use super::{
     load::{start_many, until_at_rest},
     stats::percentile,
 };
-use crate::floor;
+use crate::floor::{self, Log};
 
 const SAMPLES: usize = 300;
 
 pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let commit_ms = 1_000.0 / floor::rows_per_second(bench.scratch.path(), 1_000, 1)?;
+    let commit_ms = 1_000.0 / floor::rows_per_second(bench.scratch.path(), 1_000, 1, Log::Grows)?;
     let mut rows = Vec::new();
     for (what, park_max_ms, target_ms) in [("suspended", "0", 2.0), ("parked", "600000", 1.0)] {
         // The choice between the two is the host's; so it is made for it.

@@ -33,7 +33,7 @@ pub(super) fn make(log: &Path, bytes_max: u64) -> io::Result<()> {
 
 /// Written and not only reserved: to write to what is reserved costs as much as growing does.
 fn fill_up(file: &mut File, bytes: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut left = bytes;
     while left > 0 {
         let some = left.min(ZEROS.len() as u64);

@@ -37,8 +37,8 @@ mod views;
 
 /// 16 MB for each connection.
 pub(super) const CACHE_KIB: u32 = 16_384;
-/// A commit writes whole pages, and the start or the end of an execution touches nine or ten: with
-/// half of SQLite's usual size it takes a sixth less. Lists and details take no longer for it (in
+/// A commit writes whole pages, and the start or the end of an execution touches six to eight:
+/// with half of SQLite's usual size it takes a sixth less. Lists and details take no longer for it (in
 /// `docs/benchmarks.md`). Holds from the making of the file on.
 const PAGE_BYTES: u32 = 2_048;
 /// So many readers are kept from lists.

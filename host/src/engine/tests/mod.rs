@@ -2,6 +2,7 @@
 
 mod bulk;
 mod capacity;
+mod last_words;
 mod outcomes;
 mod pauses;
 mod repair;

@@ -1,8 +1,9 @@
 //! Many verbs, one transaction, one fsync.
 //!
-//! One task owns the one connection that writes. It takes whatever has been asked of it by the
-//! time that the last transaction is on disk, does it all in the next one, and answers when that
-//! is on disk too. Nobody waits for company: a verb that comes alone goes alone.
+//! One task owns the one connection that writes. It takes what has been asked of it by the time
+//! that the last transaction is on disk, up to a bound (see [`Backlog`]), does it all in the next
+//! one, and answers when that is on disk too. Nobody waits for company: a verb that comes alone
+//! goes alone.
 //!
 //! Within a batch the verbs are done kind by kind (see [`phases`]), not in the order of their
 //! arrival: none of them has been answered yet, so nobody can have relied on another order.
@@ -18,6 +19,7 @@ use stepbox_domain::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::backlog::{Backlog, Line};
 use super::lock::DirectoryLock;
 use super::queries::{
     Connection, alone,
@@ -36,10 +38,6 @@ use super::{
     SettingsChange, StoreError, Unfinished, VersionAdded, VersionView,
 };
 use crate::fault::{self, Fault};
-
-/// So much goes into one transaction at most, for the first of a batch waits for the last.
-const BATCH_VERBS_MAX: usize = 1024;
-const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// What can be asked of the writer.
 pub(super) enum Verb {
@@ -67,6 +65,13 @@ pub(super) enum Verb {
 }
 
 impl Verb {
+    fn line(&self) -> Line {
+        match self {
+            Verb::Claim { .. } | Verb::Commit(_) => Line::Moves,
+            _ => Line::Asked,
+        }
+    }
+
     /// About how much it writes.
     fn bytes(&self) -> usize {
         match self {
@@ -145,21 +150,19 @@ impl Writer {
 
     /// Works until it is closed, or until nobody is left who could ask.
     pub(super) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Message>) {
-        while let Some(first) = queue.recv().await {
-            let (mut verbs, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
-            let mut then = None;
-            let mut next = Some(first);
-            while let Some(message) = next {
-                let Message::Ask(verb, answer) = message else {
-                    then = Some(message);
-                    break;
-                };
-                bytes += verb.bytes();
-                verbs.push(verb);
-                answers.push(answer);
-                let full = verbs.len() >= BATCH_VERBS_MAX || bytes >= BATCH_BYTES_MAX;
-                next = if full { None } else { queue.try_recv().ok() };
+        let mut backlog = Backlog::new();
+        let mut then = None;
+        loop {
+            if backlog.is_empty() && then.is_none() {
+                let Some(message) = queue.recv().await else { return };
+                then = take_in(&mut backlog, message);
             }
+            while then.is_none()
+                && let Ok(message) = queue.try_recv()
+            {
+                then = take_in(&mut backlog, message);
+            }
+            let (verbs, answers): (Vec<_>, Vec<_>) = backlog.batch().into_iter().unzip();
             let outcomes = self.write(verbs).await;
             fault::point(Fault::AfterCommit);
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
@@ -170,7 +173,8 @@ impl Writer {
             // otherwise the first of them would have it for itself and the others would wait for
             // it (measured with ten runs: half as much again).
             tokio::task::yield_now().await;
-            match then {
+            match then.take() {
+                Some(close @ Message::Close(_)) if !backlog.is_empty() => then = Some(close),
                 Some(Message::Checkpoint(done)) => {
                     self.checkpoint().await;
                     let _ = done.send(());
@@ -264,6 +268,17 @@ impl Writer {
         if let Err(error) = checkpoint.map(|_| ()).and(connection.close().await) {
             tracing::warn!(%error, "the database did not close in good order; the next start will repair it");
         }
+    }
+}
+
+/// Puts what is asked into its line, and hands back what is to be done after the next batch.
+fn take_in(backlog: &mut Backlog<(Verb, oneshot::Sender<Answer>)>, message: Message) -> Option<Message> {
+    match message {
+        Message::Ask(verb, answer) => {
+            backlog.push(verb.line(), verb.bytes(), (verb, answer));
+            None
+        }
+        other => Some(other),
     }
 }
 

@@ -24,11 +24,16 @@ pub(super) fn make(log: &Path, bytes_max: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(log)?;
     let length = file.seek(SeekFrom::End(0))?;
     let disk = rustix::fs::fstatvfs(&file)?;
-    let bytes = bytes_max.min(disk.f_bavail.saturating_mul(disk.f_frsize) / PART_OF_FREE);
-    fill_up(&mut file, bytes.saturating_sub(length)).or_else(|error| {
+    let bytes = missing(length, bytes_max, disk.f_bavail.saturating_mul(disk.f_frsize));
+    fill_up(&mut file, bytes).or_else(|error| {
         file.set_len(length)?;
         Err(error)
     })
+}
+
+/// What a log of `length` bytes lacks on a disk that has `free` bytes left.
+fn missing(length: u64, bytes_max: u64, free: u64) -> u64 {
+    bytes_max.min(free / PART_OF_FREE).saturating_sub(length)
 }
 
 /// Written and not only reserved: to write to what is reserved costs as much as growing does.
@@ -42,4 +47,54 @@ fn fill_up(file: &mut File, bytes: u64) -> io::Result<()> {
     }
     // Else the first commit would have to.
     if bytes > 0 { file.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn log_of(content: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        fs::write(&log, content).unwrap();
+        (directory, log)
+    }
+
+    #[test]
+    fn what_is_in_the_log_stays_and_zeros_follow() {
+        let (_directory, log) = log_of(b"frames");
+        make(&log, 100_000).unwrap();
+        let made = fs::read(&log).unwrap();
+        assert_eq!((made.len(), &made[..6]), (100_000, &b"frames"[..]));
+        assert!(made[6..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_log_that_is_longer_stays_as_it_is_and_so_does_one_that_asks_for_nothing() {
+        for bytes_max in [0, 3, 6] {
+            let (_directory, log) = log_of(b"frames");
+            make(&log, bytes_max).unwrap();
+            assert_eq!(fs::read(&log).unwrap(), b"frames");
+        }
+    }
+
+    #[test]
+    fn a_disk_with_little_room_gives_little_and_a_full_one_nothing() {
+        assert_eq!(missing(0, 1_000, 1_000_000), 1_000);
+        assert_eq!(missing(400, 1_000, 1_000_000), 600);
+        assert_eq!(missing(0, 1_000, 8_000), 500);
+        assert_eq!(missing(400, 1_000, 8_000), 100);
+        assert_eq!(missing(600, 1_000, 8_000), 0);
+        assert_eq!(missing(0, 1_000, 0), 0);
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_is_an_error_and_none_is_made() {
+        let (directory, _) = log_of(b"frames");
+        let none = directory.path().join("none");
+        assert!(make(&none, 100).is_err());
+        assert!(!none.exists());
+    }
 }

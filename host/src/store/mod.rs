@@ -10,6 +10,7 @@ pub mod sqlite;
 
 mod admin;
 pub mod audit_trail;
+mod backlog;
 mod checkpoint;
 mod codec;
 mod connect;

@@ -70,7 +70,8 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     for (_, list) in &lists {
         quiet.push(p99_ms(&client, list).await?);
     }
-    let load = WriteLoad::begin(&client);
+    let mut load = WriteLoad::begin(&client);
+    load.until_steady().await?;
     let mut loaded = Vec::new();
     for (_, list) in &lists {
         loaded.push(p99_ms(&client, list).await?);
@@ -240,6 +241,18 @@ impl WriteLoad {
             });
         }
         WriteLoad { over, done, begin: Instant::now(), writers }
+    }
+
+    /// Waits until its writers have come out of step, and the host has all the instances that it
+    /// needs: all of them begin at the same moment.
+    async fn until_steady(&mut self) -> anyhow::Result<()> {
+        while self.done.load(Ordering::Relaxed) < 10 * WRITERS as u64 * 10 {
+            if let Some(writer) = self.writers.try_join_next() {
+                writer??;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Steps per second.

@@ -88,6 +88,8 @@ fn head(text: &str) -> Result<AuditHash, &'static str> {
 }
 
 fn main() -> ExitCode {
+    // What it writes (payloads, results, what tasks print) is for its own user alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let done = match Cli::parse().command {
         Command::CompileModule { args } => sandbox::compile_main(args),
         Command::Serve(config) => {

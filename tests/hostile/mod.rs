@@ -17,6 +17,7 @@ mod clients;
 mod component;
 mod crowds;
 mod egress;
+mod files;
 mod guests;
 mod output;
 mod uploads;

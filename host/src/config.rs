@@ -34,7 +34,13 @@ pub struct Config {
     pub listen: String,
 
     /// The folder for all that is kept; made if it is not there. One host at a time can use it
-    #[arg(long, env = "STEPBOX_DATA", value_name = "FOLDER", default_value = "./stepbox-data")]
+    #[arg(
+        long,
+        visible_alias = "data-dir",
+        env = "STEPBOX_DATA",
+        value_name = "FOLDER",
+        default_value = "./stepbox-data"
+    )]
     pub data: PathBuf,
 
     #[command(flatten)]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use stepbox_domain::{ExecutionStatus, capability::SecretName, journal::Record};
+use stepbox_domain::{ExecutionStatus, capability::SecretName};
 
 use random::{Dice, any_verb, any_whole};
 

@@ -95,6 +95,7 @@ impl Leg {
             limits: Arc::new(Limits::default().with(&settings)),
             grants: Arc::new(grants),
             meter: meter.clone(),
+            gate: Arc::default(),
         };
         Leg { steps: bench().await.guest.steps(setup), meter }
     }

@@ -94,10 +94,10 @@ pub struct Decision {
 pub enum Durability {
     /// Before the reply.
     Now,
-    /// Before anything comes of the reply, which is an answer to the handler: before the next attempt
-    /// begins, and before anybody hears how the run stands. Until then only an instance knows it that
-    /// dies with the host, and that nothing gets out of but what it prints. So the outcome of a step
-    /// is written together with the end of the run, or with the wait, that the handler comes to next.
+    /// Before anything comes of the reply, which is an answer to the handler: before anybody hears how
+    /// the run stands, and before a step that the handler calls next is seen outside. Until then only
+    /// instances know it that die with the host, and that nothing gets out of. So what a handler does
+    /// without a rest is written at once, with the end of the run or the wait that it comes to.
     BeforeEffects,
     /// Together with the next that must be, or soon: losing them repeats nothing and changes
     /// nothing that the handler has seen.

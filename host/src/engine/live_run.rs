@@ -24,7 +24,7 @@ use super::{
     step_logs::StepLogs, stopping::Phase, waiters::Ended,
 };
 use crate::{
-    sandbox::{Answer, EndHandler, Guest, GuestContext, LogSink, Meter, StepRunner},
+    sandbox::{Answer, EndHandler, Gate, Guest, GuestContext, LogSink, Meter, StepRunner},
     store::{Claim, Commit, Standing, StoreError},
 };
 
@@ -57,6 +57,10 @@ pub(crate) struct LiveRun {
     pending: Vec<Record>,
     /// The handler has had an answer that is pending: nothing may come of it before it is on disk.
     owes: bool,
+    /// Shut from such an answer on until it is on disk: nothing gets out of a step before.
+    gate: Arc<Gate>,
+    /// How far the run is ahead of what the store has been given, in bytes of results.
+    ahead_bytes: usize,
     /// Told when it owes.
     owing: Arc<Notify>,
     /// What the store has been given and has not answered.
@@ -81,6 +85,10 @@ pub(crate) enum Hold {
     /// The store did not take a commit.
     Unwritten(String),
 }
+
+/// How far a run may be ahead of what the store has been given.
+pub(crate) const AHEAD_RECORDS_MAX: usize = 64;
+pub(crate) const AHEAD_BYTES_MAX: usize = 64 << 10;
 
 /// The run cannot be gone on with here; [`LiveRun::hold`] says why.
 #[derive(Debug)]
@@ -122,6 +130,8 @@ impl LiveRun {
             steps: None,
             pending: Vec::new(),
             owes: false,
+            gate: Arc::default(),
+            ahead_bytes: 0,
             owing: Arc::default(),
             writing: None,
             written: records,
@@ -160,7 +170,14 @@ impl LiveRun {
         }
     }
 
-    /// Told when the handler has had an answer that is not on disk.
+    /// A call is over. Has what the handler owes written, unless it makes another without giving way.
+    pub fn remind(&self) {
+        if self.owes {
+            self.owing.notify_one();
+        }
+    }
+
+    /// Told when a call is over and the handler has had an answer that is not on disk.
     pub fn owing(&self) -> Arc<Notify> {
         self.owing.clone()
     }
@@ -192,13 +209,21 @@ impl LiveRun {
         }
         match decision.durability {
             Durability::Now if !self.pending.is_empty() => self.write(false).await?,
+            Durability::BeforeEffects if self.is_far_ahead() => self.write(false).await?,
             Durability::BeforeEffects if !self.pending.is_empty() => {
                 self.owes = true;
-                self.owing.notify_one();
+                self.gate.shut();
+                self.logs.hold();
             }
             Durability::Now | Durability::BeforeEffects | Durability::Eventually => {}
         }
         Ok(decision.reply)
+    }
+
+    /// Whether so much is unwritten that no more is to come to it: a crash would have it done again, and
+    /// it all goes into one commit.
+    fn is_far_ahead(&self) -> bool {
+        self.pending.len() >= AHEAD_RECORDS_MAX || self.ahead_bytes >= AHEAD_BYTES_MAX
     }
 
     /// Writes what the handler has heard already. What is to be seen outside comes after this.
@@ -215,6 +240,12 @@ impl LiveRun {
         }
         self.run.apply(&record);
         self.engine.metrics.recorded(&record);
+        self.ahead_bytes += match &record {
+            Record::StepCompleted { result, .. } => result.as_str().len(),
+            Record::Captured { value, .. } => value.as_str().len(),
+            Record::EventConsumed { payload, .. } => payload.as_str().len(),
+            _ => 0,
+        };
         journal::push(&mut self.pending, record);
     }
 
@@ -254,7 +285,7 @@ impl LiveRun {
             release: release || self.run.end().is_some(),
         };
         self.written += count;
-        self.owes = false;
+        (self.owes, self.ahead_bytes) = (false, 0);
         self.hold = Hold::Unsure;
         let store = self.engine.store.clone();
         self.writing = Some(Box::pin(async move { store.commit(commit).await }));
@@ -272,7 +303,14 @@ impl LiveRun {
                 Err(error) => Hold::Unwritten(error.to_string()),
             };
         }
-        if self.hold == Hold::Ours { Ok(()) } else { Err(Gone) }
+        if self.hold != Hold::Ours {
+            return Err(Gone);
+        }
+        if !self.owes {
+            self.gate.open();
+            self.logs.let_out();
+        }
+        Ok(())
     }
 
     fn standing_if_changed(&mut self, release: bool) -> Option<Standing> {

@@ -239,14 +239,17 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     .await
 }
 
-/// Writes what the handler has heard where it computes on: it may be long until its next call. Comes
-/// back when that cannot be written.
+/// Writes what the handler has heard where it gives way between two calls: it may be long until the
+/// next. A call that is under way sees to it by itself, and tells us when it is over. Comes back when
+/// that cannot be written.
 async fn keep_paying(live: &Mutex<LiveRun>) -> Gone {
     let owing = live.lock().await.owing();
     loop {
         owing.notified().await;
-        if live.lock().await.pay().await.is_err() {
-            return Gone;
+        // Not in line for it: the handler would have to stand in that line with each of its calls.
+        let Ok(mut live) = live.try_lock() else { continue };
+        if let Err(gone) = live.pay().await {
+            return gone;
         }
     }
 }

@@ -114,7 +114,7 @@ impl durable::Host for State {
             types::LogLevel::Warn => LogLevel::Warn,
             types::LogLevel::Error => LogLevel::Error,
         };
-        self.output.log(level, &target, &message);
+        self.output.log(level, &target, &message).await;
         Ok(())
     }
 }

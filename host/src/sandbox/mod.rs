@@ -17,6 +17,7 @@ mod compile;
 mod config;
 mod egress;
 mod ending;
+mod gate;
 mod host_calls;
 mod inspect;
 mod instance;
@@ -50,6 +51,7 @@ use zeroize::Zeroizing;
 pub use compile::{COMPILE_COMMAND, compile_main};
 pub use config::{CompileLimits, Compiler, GuestLimits, PoolSizes, SandboxConfig};
 pub use egress::{EgressConfig, Resolver, SystemResolver};
+pub use gate::Gate;
 pub use inspect::{Inspected, InterfaceItem, NotAComponent, Rejected};
 pub use meter::Meter;
 pub use modules::{LoadError, Sandbox};
@@ -137,6 +139,8 @@ pub struct StepSetup {
     /// Where it is noted what they take. Whoever made the setup reads it, also after an attempt
     /// that was dropped half-way.
     pub meter: Arc<Meter>,
+    /// Shut while nothing that its steps do may be seen.
+    pub gate: Arc<Gate>,
 }
 
 /// How the handler came to its end.

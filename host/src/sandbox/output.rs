@@ -16,12 +16,14 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use super::{LogLevel, LogLine, LogSink, bounds::Bounds};
+use super::{Gate, LogLevel, LogLine, LogSink, bounds::Bounds};
 
 /// The output of one instance: stdout, stderr and the lines of `log`.
 pub(super) struct Output {
     run: RunId,
     sink: Arc<dyn LogSink>,
+    /// What is written waits here, before it comes to us.
+    gate: Arc<Gate>,
     line_max_bytes: usize,
     output_max_bytes: usize,
     state: Mutex<State>,
@@ -52,10 +54,11 @@ pub(super) enum Stream {
 }
 
 impl Output {
-    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, bounds: &Bounds) -> Arc<Self> {
+    pub(super) fn new(run: RunId, sink: Arc<dyn LogSink>, gate: Arc<Gate>, bounds: &Bounds) -> Arc<Self> {
         Arc::new(Output {
             run,
             sink,
+            gate,
             line_max_bytes: bounds.host.line_max_bytes,
             output_max_bytes: bounds.size(Limit::OutputMaxBytes),
             state: Mutex::default(),
@@ -63,7 +66,8 @@ impl Output {
     }
 
     /// A line that the guest gave to `log`.
-    pub(super) fn log(&self, level: LogLevel, target: &str, message: &str) {
+    pub(super) async fn log(&self, level: LogLevel, target: &str, message: &str) {
+        self.gate.passed().await;
         let mut state = self.state();
         let target = printable(cut(target, 200));
         // Under that name only the host speaks.
@@ -210,7 +214,7 @@ pub(super) fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..text.floor_char_boundary(max_bytes)]
 }
 
-/// One of the guest's streams, as WASI sees it: never full, never in the way.
+/// One of the guest's streams, as WASI sees it: never full, and in the way only while the gate is shut.
 #[derive(Clone)]
 pub(super) struct Lines {
     pub output: Arc<Output>,
@@ -235,10 +239,13 @@ impl StdoutStream for Lines {
 
 #[async_trait::async_trait]
 impl Pollable for Lines {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        self.output.gate.passed().await;
+    }
 }
 
 impl OutputStream for Lines {
+    /// Taken also from a guest that has not asked whether it may: what it gains is a line too early.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.output.write(self.stream, &bytes);
         Ok(())
@@ -249,7 +256,7 @@ impl OutputStream for Lines {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(64 << 10)
+        Ok(if self.output.gate.is_open() { 64 << 10 } else { 0 })
     }
 }
 
@@ -270,6 +277,7 @@ impl AsyncWrite for Lines {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     use stepbox_domain::Limits;
@@ -278,13 +286,21 @@ mod tests {
     use crate::sandbox::{GuestLimits, testing::Captured};
 
     fn output(line_max_bytes: usize, output_max_bytes: u64) -> (Arc<Output>, Arc<Captured>) {
+        output_through(Arc::default(), line_max_bytes, output_max_bytes)
+    }
+
+    fn output_through(
+        gate: Arc<Gate>,
+        line_max_bytes: usize,
+        output_max_bytes: u64,
+    ) -> (Arc<Output>, Arc<Captured>) {
         let sink = Arc::new(Captured::default());
         let settings = [(Limit::OutputMaxBytes, output_max_bytes)].into_iter().collect();
         let bounds = Bounds {
             task: Arc::new(Limits::default().with(&settings)),
             host: Arc::new(GuestLimits { line_max_bytes, ..GuestLimits::default() }),
         };
-        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), &bounds), sink)
+        (Output::new(RunId::parse("e:run:0").unwrap(), sink.clone(), gate, &bounds), sink)
     }
 
     #[test]
@@ -293,8 +309,8 @@ mod tests {
         output.write(Stream::Stdout, b"hal");
         output.write(Stream::Stderr, b"oh\r\n\n");
         output.write(Stream::Stdout, b"lo\nthere \x1b[31m\xff\xe2\x80\xae");
-        output.log(LogLevel::Debug, "a\nb", "one\ntwo");
-        output.log(LogLevel::Warn, "stepbox ", "the host says");
+        output.log(LogLevel::Debug, "a\nb", "one\ntwo").now_or_never().unwrap();
+        output.log(LogLevel::Warn, "stepbox ", "the host says").now_or_never().unwrap();
         drop(output);
         assert_eq!(
             sink.lines(),
@@ -306,6 +322,23 @@ mod tests {
                 "Info stdout: there \\u{1b}[31m\u{fffd}\\u{202e}",
             ]
         );
+    }
+
+    #[test]
+    fn nothing_is_printed_while_the_gate_is_shut() {
+        let gate: Arc<Gate> = Arc::default();
+        let (output, sink) = output_through(gate.clone(), 100, 10_000);
+        let mut lines = Lines { output: output.clone(), stream: Stream::Stdout };
+        gate.shut();
+        assert_eq!(lines.check_write().unwrap(), 0);
+        assert_eq!(lines.ready().now_or_never(), None);
+        let mut said = Box::pin(output.log(LogLevel::Info, "guest", "said"));
+        assert_eq!((&mut said).now_or_never(), None);
+        assert!(sink.lines().is_empty());
+        gate.open();
+        assert_eq!((lines.ready().now_or_never(), said.now_or_never()), (Some(()), Some(())));
+        assert!(lines.check_write().unwrap() > 0);
+        assert_eq!(sink.lines(), ["Info guest: said"]);
     }
 
     #[test]

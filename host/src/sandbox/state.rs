@@ -8,7 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::{
-    GuestContext, HostCalls, LogLine, LogSink, Meter,
+    Gate, GuestContext, HostCalls, LogLine, LogSink, Meter,
     bindings::stepbox::task::types::TaskContext,
     bounds::Bounds,
     call_rate::CallRate,
@@ -51,7 +51,7 @@ impl State {
         meter: Arc<Meter>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
-        let output = Output::new(context.run_id.clone(), context.logs.clone(), &bounds);
+        let output = Output::new(context.run_id.clone(), context.logs.clone(), Arc::default(), &bounds);
         let time = VirtualTime::starting_at(context.started_at);
         let cpu_max_ms = bounds.get(Limit::HandlerCpuMaxMs);
         let wall_max_ms = bounds.get(Limit::HandlerWallMaxMs);
@@ -68,11 +68,12 @@ impl State {
     pub(super) fn step(
         context: &GuestContext,
         grants: &Grants,
+        gate: Arc<Gate>,
         bounds: Bounds,
         meter: Arc<Meter>,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
-        let output = Output::new(context.run_id.clone(), context.logs.clone(), &bounds);
+        let output = Output::new(context.run_id.clone(), context.logs.clone(), gate, &bounds);
         let cpu = CpuMeter::new(bounds.get(Limit::AttemptCpuMaxMs), None, meter.clone());
         State {
             wasi: virtual_wasi::for_steps(&output, &bounds.host, &egress::environment_of_steps(grants)),
@@ -85,7 +86,7 @@ impl State {
     /// itself in the same way whenever it is asked.
     pub(super) fn describe(run: RunId, bounds: Bounds, budget: &Arc<MemoryBudget>) -> Self {
         const MOMENT: Timestamp = Timestamp::from_ms(1_767_225_600_000);
-        let output = Output::new(run.clone(), Arc::new(Nowhere), &bounds);
+        let output = Output::new(run.clone(), Arc::new(Nowhere), Arc::default(), &bounds);
         let time = VirtualTime::starting_at(MOMENT);
         let meter: Arc<Meter> = Arc::default();
         let cpu = CpuMeter::new(bounds.host.describe_cpu_max_ms, None, meter.clone());

@@ -141,6 +141,7 @@ impl TestBed {
             limits: self.limits.clone(),
             grants: Arc::default(),
             meter: Arc::default(),
+            gate: Arc::default(),
         }
     }
 

@@ -232,7 +232,7 @@ async fn run(guest: &Arc<dyn Guest>) -> Result<String, String> {
         Err(_) => return Err("the handler does not end".to_owned()),
     };
     let setup =
-        StepSetup { context: context(), limits: limits(), grants: Arc::default(), meter: Arc::default() };
+        StepSetup { context: context(), limits: limits(), grants: Arc::default(), meter: Arc::default(), gate: Arc::default() };
     // A step may wait for as long as it likes; whoever runs it has a deadline.
     let step = timeout(Duration::from_millis(300), guest.steps(setup).run_step("f", &null, 1)).await;
     let step = match step {

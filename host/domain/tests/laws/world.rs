@@ -284,7 +284,9 @@ impl World {
                 }
                 Op::Capture { .. } => Input::Captures { place, value: &captured },
             };
-            if matches!(op, Op::Step(_)) && guest.owes && !self.pays(guest) {
+            // One that can be seen outside waits for the disk, another may go ahead of it.
+            let is_seen = matches!(op, Op::Step(_)) && self.roll(2) == 0;
+            if is_seen && guest.owes && !self.pays(guest) {
                 return Err(LegEnd::Died);
             }
             let mut reply = self.take(guest, input).ok_or(LegEnd::Died)?;

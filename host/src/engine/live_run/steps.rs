@@ -34,8 +34,6 @@ impl LiveRun {
             if self.engine.stopping.has_begun() {
                 return Err(EndHandler);
             }
-            // An attempt may begin, and what it does lasts.
-            self.pay().await.map_err(|Gone| EndHandler)?;
             self.look_at_settings();
             let facts = self.run.facts();
             let held_by = self.engine.pauses.hold(
@@ -96,6 +94,7 @@ impl LiveRun {
                 limits: self.settings.limits.clone(),
                 grants: self.settings.grants.clone(),
                 meter: self.meter.clone(),
+                gate: self.gate.clone(),
             };
             Some(self.guest.as_ref()?.steps(setup))
         })
@@ -115,10 +114,25 @@ impl LiveRun {
         self.meter.begin();
         let exit = {
             let mut running = std::pin::pin!(steps.run_step(&call.function, &call.input, attempt));
-            let quick = tokio::time::timeout(START_KEPT_BACK, &mut running).await;
+            let quick = {
+                let paid_for_a_while = async {
+                    self.pay().await?;
+                    tokio::time::sleep(START_KEPT_BACK).await;
+                    Ok(())
+                };
+                tokio::select! {
+                    biased;
+                    exit = &mut running => Some(exit),
+                    // It waits for something, which may be the gate.
+                    paid = paid_for_a_while => {
+                        paid.map_err(|Gone| EndHandler)?;
+                        None
+                    }
+                }
+            };
             match quick {
-                Ok(exit) => Some(exit),
-                Err(_) => {
+                Some(exit) => Some(exit),
+                None => {
                     // It takes its time: let it be seen meanwhile, and be counted should we die.
                     let facts = self.run.facts().clone();
                     let watched = async {

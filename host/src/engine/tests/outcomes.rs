@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -17,8 +17,12 @@ use stepbox_domain::{
 
 use super::scripted::*;
 use crate::{
-    engine::{Delivery, EngineConfig, waiters::Ended},
-    sandbox::StepExit,
+    engine::{
+        Delivery, EngineConfig,
+        live_run::{AHEAD_BYTES_MAX, AHEAD_RECORDS_MAX},
+        waiters::Ended,
+    },
+    sandbox::{LogLine, LogSink, StepExit},
     store::{Views, memory::Memory},
 };
 
@@ -32,11 +36,10 @@ fn is_written(store: &Memory, id: &str, text: &str) -> bool {
     format!("{:?}", journal.unwrap().1).contains(text)
 }
 
-#[test]
-fn what_a_step_came_to_is_on_disk_before_the_next_one_begins() {
-    let store = store(None);
+/// Two steps, the second of which says whether the outcome of the first is on disk.
+fn second_looks_for_first(store: &Arc<Memory>) -> Scripted {
     let seen = store.clone();
-    let guest = Scripted::new(|mut h| async move {
+    Scripted::new(|mut h| async move {
         h.step("first", Default::default()).await?;
         h.step("second", Default::default()).await
     })
@@ -44,10 +47,88 @@ fn what_a_step_came_to_is_on_disk_before_the_next_one_begins() {
     .step("second", move |_| {
         let written = is_written(&seen, "e", "of the first");
         async move { completed(if written { "after it" } else { "before it" }) }
-    });
+    })
+}
+
+#[test]
+fn what_a_step_came_to_is_on_disk_before_anything_of_the_next_one_is_seen() {
+    let store = store(None);
+    let guest = second_looks_for_first(&store);
     let host = Host::start(&store, &guest, config());
     host.begin("e");
     assert_eq!(host.end_of("e").result, Some(Json::from(json!("after it"))));
+}
+
+#[test]
+fn a_step_that_nothing_is_seen_of_goes_ahead_of_the_disk() {
+    let store = store(None);
+    let guest = second_looks_for_first(&store).silent();
+    let host = Host::start(&store, &guest, config());
+    host.begin("e");
+    assert_eq!(host.end_of("e").result, Some(Json::from(json!("before it"))));
+    assert!(is_written(&store, "e", "of the first"));
+}
+
+/// What a crash may have done again is bounded, in steps and in bytes.
+#[test]
+fn a_run_goes_so_far_ahead_and_no_further() {
+    for (length, ahead_max) in [(1, AHEAD_RECORDS_MAX), (AHEAD_BYTES_MAX / 4, 4)] {
+        let store = store(None);
+        let (seen, furthest) = (store.clone(), Arc::new(AtomicUsize::new(0)));
+        let noted = furthest.clone();
+        let done = Arc::new(AtomicUsize::new(0));
+        let guest = Scripted::new(|mut h| async move {
+            for _ in 0..300 {
+                h.step("a", Default::default()).await?;
+            }
+            Ok(Json::null())
+        })
+        .step("a", move |_| {
+            let journal = seen.journal(&RunId::new(&execution("e"), 0)).now_or_never().unwrap().unwrap();
+            let ahead = done.fetch_add(1, SeqCst) - journal.unwrap().1.len();
+            noted.fetch_max(ahead, SeqCst);
+            async move { completed(&"x".repeat(length)) }
+        })
+        .silent();
+        let host = Host::start(&store, &guest, config());
+        host.begin("e");
+        assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);
+        let furthest = furthest.load(SeqCst);
+        assert!((2..ahead_max).contains(&furthest), "{furthest} of {ahead_max}");
+    }
+}
+
+#[test]
+fn what_a_handler_prints_is_seen_when_what_it_follows_from_is_on_disk() {
+    let store = store(None);
+    let log = Arc::new(SeesTheDisk { store: store.clone(), lines: Mutex::default() });
+    let guest = Scripted::new(|mut h| async move {
+        h.print("before");
+        h.step("a", Default::default()).await?;
+        h.print("after");
+        Ok(Json::null())
+    })
+    .step("a", |_| async { completed("of a") })
+    .silent();
+    let host = Host::start_with_logs(&store, &guest, config(), log.clone());
+    host.begin("e");
+    host.end_of("e");
+    let lines = std::mem::take(&mut *log.lines.lock().unwrap());
+    let lines: Vec<_> = lines.iter().map(|(line, written)| (line.as_str(), *written)).collect();
+    assert_eq!(lines, [("the handler is called", false), ("before", false), ("after", true)]);
+}
+
+/// Notes of each line whether the outcome of the step is on disk.
+struct SeesTheDisk {
+    store: Arc<Memory>,
+    lines: Mutex<Vec<(String, bool)>>,
+}
+
+impl LogSink for SeesTheDisk {
+    fn line(&self, line: LogLine<'_>) {
+        let written = is_written(&self.store, "e", "of a");
+        self.lines.lock().unwrap().push((line.message.to_owned(), written));
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::{
         loader::{LoadError, Loader},
     },
     sandbox::{
-        Answer, EndHandler, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, Inspected, LogLevel,
+        Answer, EndHandler, Gate, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, Inspected, LogLevel,
         LogLine, LogSink, Rejected, StepCall, StepExit, StepRunner, StepSetup,
     },
     store::{ExecutionView, NewVersion, Store, memory::Memory},
@@ -51,9 +51,14 @@ impl From<EndHandler> for Ending {
 /// What a scripted handler makes its calls through.
 pub struct Script {
     calls: Box<dyn HostCalls>,
+    context: GuestContext,
 }
 
 impl Script {
+    pub fn print(&self, message: &str) {
+        print(&self.context, message);
+    }
+
     pub async fn step(&mut self, name: &str, options: StepOptions) -> Result<Json, Ending> {
         self.step_with(name, Json::null(), options).await
     }
@@ -88,6 +93,9 @@ pub struct Scripted {
     /// How often the handler was called.
     pub legs: Arc<AtomicU32>,
     context: Option<GuestContext>,
+    gate: Arc<Gate>,
+    /// Steps of which nothing is seen outside.
+    silent: bool,
     /// Every attempt that was run: function and number.
     pub attempts: Arc<Mutex<Vec<(String, u32)>>>,
 }
@@ -102,6 +110,8 @@ impl Scripted {
             steps: HashMap::new(),
             legs: Arc::default(),
             context: None,
+            gate: Arc::default(),
+            silent: false,
             attempts: Arc::default(),
         }
     }
@@ -112,6 +122,11 @@ impl Scripted {
     {
         self.steps.insert(function, Arc::new(move |attempt| Box::pin(step(attempt))));
         self
+    }
+
+    /// Nothing of its steps is seen outside.
+    pub fn silent(self) -> Self {
+        Scripted { silent: true, ..self }
     }
 
     pub fn attempts_of(&self, function: &str) -> Vec<u32> {
@@ -130,7 +145,7 @@ impl Guest for Scripted {
     async fn run(&self, setup: HandlerSetup, _: &Json, calls: Box<dyn HostCalls>) -> GuestExit {
         self.legs.fetch_add(1, Ordering::Relaxed);
         print(&setup.context, "the handler is called");
-        match (self.handler)(Script { calls }).await {
+        match (self.handler)(Script { calls, context: setup.context }).await {
             Ok(result) => GuestExit::Returned(Ok(result)),
             Err(Ending::Failed(failure)) => GuestExit::Returned(Err(failure)),
             Err(Ending::Host) => GuestExit::Ended,
@@ -138,15 +153,18 @@ impl Guest for Scripted {
     }
 
     fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner> {
-        Box::new(Scripted { context: Some(setup.context), ..self.clone() })
+        Box::new(Scripted { context: Some(setup.context), gate: setup.gate, ..self.clone() })
     }
 }
 
 #[async_trait]
 impl StepRunner for Scripted {
     async fn run_step(&mut self, function: &str, _: &Json, attempt: u32) -> StepExit {
+        if !self.silent {
+            self.gate.passed().await;
+        }
         self.attempts.lock().unwrap().push((function.to_owned(), attempt));
-        if let Some(context) = &self.context {
+        if let Some(context) = self.context.as_ref().filter(|_| !self.silent) {
             print(context, &format!("{function} {attempt}"));
         }
         match self.steps.get(function) {
@@ -236,9 +254,29 @@ impl Host {
     }
 
     pub fn start_by(store: &Arc<Memory>, guest: &Scripted, config: EngineConfig, clock: Clock) -> Self {
+        Host::begin_with(store, guest, config, clock, Arc::new(NoLogs))
+    }
+
+    /// One that tells `logs` what is printed.
+    pub fn start_with_logs(
+        store: &Arc<Memory>,
+        guest: &Scripted,
+        config: EngineConfig,
+        logs: Arc<dyn LogSink>,
+    ) -> Self {
+        Host::begin_with(store, guest, config, Clock::system(), logs)
+    }
+
+    fn begin_with(
+        store: &Arc<Memory>,
+        guest: &Scripted,
+        config: EngineConfig,
+        clock: Clock,
+        logs: Arc<dyn LogSink>,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let engine = Engine::new(store.clone(), Arc::new(guest.clone()), Arc::new(NoLogs), clock, config);
+        let engine = Engine::new(store.clone(), Arc::new(guest.clone()), logs, clock, config);
         runtime.block_on(engine.begin()).unwrap();
         Host { engine, runtime: Some(runtime) }
     }

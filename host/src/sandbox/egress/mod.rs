@@ -41,7 +41,7 @@ use wasmtime_wasi_http::{
     WasiHttpHooks,
 };
 
-use super::{Meter, Secrets, StepSetup};
+use super::{Gate, Meter, Secrets, StepSetup};
 use pool::Connections;
 use shares::HostRoom;
 
@@ -104,6 +104,7 @@ pub(super) struct Egress {
     limits: Arc<Limits>,
     meter: Arc<Meter>,
     connections: Arc<Connections>,
+    gate: Arc<Gate>,
     /// Of the attempt under way.
     requests: AtomicU64,
     /// Held by every request until its answer is complete.
@@ -122,6 +123,7 @@ impl Egress {
                 outside.room.share_of(&setup.context.task),
                 &setup.limits,
             )),
+            gate: setup.gate.clone(),
             requests: AtomicU64::new(0),
             under_way: Arc::new(()),
         })
@@ -195,7 +197,10 @@ impl WasiHttpHooks for Hooks {
         let Some(egress) = self.0.clone() else {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         };
+        // From the call on: nobody may take the attempt for over while this has not been polled yet.
+        let under_way = egress.under_way.clone();
         Box::new(async move {
+            let _under_way = under_way;
             let response = egress.send(request, options.unwrap_or_default()).await?;
             Ok((response, Box::new(async { Ok(()) }) as Box<_>))
         })

@@ -60,6 +60,7 @@ impl Egress {
     ) -> Result<Response<WasiBody>, Error> {
         let target = Target::of(request.uri());
         let bill = Bill::begin(&self, request.method(), request.uri(), target.as_ref().ok());
+        self.gate.passed().await;
         let times = Times::new(self.limits.get(Limit::RequestMaxMs), options);
         let sent = match target {
             Ok(target) => self.exchange(request, target, &bill, times).await,

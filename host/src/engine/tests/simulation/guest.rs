@@ -16,7 +16,7 @@ use super::world::{Body, World};
 use crate::{
     engine::loader::{LoadError, Loader},
     sandbox::{
-        Guest, GuestExit, HandlerSetup, HostCalls, Inspected, Rejected, StepCall, StepExit, StepRunner,
+        Gate, Guest, GuestExit, HandlerSetup, HostCalls, Inspected, Rejected, StepCall, StepExit, StepRunner,
         StepSetup,
     },
     store::Views as _,
@@ -123,7 +123,7 @@ impl Guest for Player {
     }
 
     fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner> {
-        Box::new(Bodies { world: self.0.clone(), run: setup.context.run_id })
+        Box::new(Bodies { world: self.0.clone(), run: setup.context.run_id, gate: setup.gate })
     }
 }
 
@@ -212,6 +212,21 @@ impl Handler {
 struct Bodies {
     world: World,
     run: RunId,
+    gate: Arc<Gate>,
+}
+
+impl Bodies {
+    /// Does something that is seen outside. What it was given is on disk by then, however the handler
+    /// came by it.
+    async fn speaks(&self, input: &Value) {
+        self.gate.passed().await;
+        self.world.count(|counts| &mut counts.spoken);
+        if let Some(heard) = input["last"]["nonce"].as_str() {
+            let journal = self.world.1.journal(&self.run).now_or_never();
+            let journal = journal.expect("at once").expect("it answers").expect("it has a journal");
+            assert!(format!("{:?}", journal.1).contains(heard), "1: {} went ahead of the disk", self.run);
+        }
+    }
 }
 
 #[async_trait]
@@ -220,18 +235,22 @@ impl StepRunner for Bodies {
         let input = input.to_value().expect("our own input");
         let nonce = self.world.roll(u64::MAX);
         self.world.count(|counts| &mut counts.bodies);
-        self.world.tell(format!("{} {function} attempt {attempt} begins", self.run));
-        // What it is given is on disk by now, however the handler came by it.
-        if let Some(heard) = input["last"]["nonce"].as_str() {
-            let journal = self.world.1.journal(&self.run).now_or_never();
-            let journal = journal.expect("at once").expect("it answers").expect("it has a journal");
-            assert!(format!("{:?}", journal.1).contains(heard), "1: {} went ahead of the disk", self.run);
+        if !self.gate.is_open() {
+            self.world.count(|counts| &mut counts.ahead);
         }
+        self.world.tell(format!("{} {function} attempt {attempt} begins", self.run));
         let key = StepKey::parse(input["key"].as_str().expect("a key")).expect("a key");
         let body = Body { run: self.run.clone(), key, attempt, nonce };
         self.world.see(|seen| seen.began.push(body));
+        let speaks_at = self.world.roll(4);
+        if speaks_at == 0 {
+            self.speaks(&input).await;
+        }
         if let Some(ms @ 1..) = input["takesMs"].as_u64() {
             tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        if speaks_at == 1 {
+            self.speaks(&input).await;
         }
         if u64::from(attempt) <= input["failures"].as_u64().unwrap_or(0) {
             return StepExit::Failed(AttemptFailure::new(FailureKind::Error, "as the program says"));

@@ -64,6 +64,10 @@ pub struct Body {
 pub struct Counts {
     pub executions: u64,
     pub bodies: u64,
+    /// Of these, begun while something that they follow from was not on disk.
+    pub ahead: u64,
+    /// Of these, seen outside.
+    pub spoken: u64,
     pub crashes: u64,
     pub faults: u64,
     pub clock_jumps: u64,
@@ -79,10 +83,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn each(&mut self) -> [(&'static str, &mut u64); 14] {
+    fn each(&mut self) -> [(&'static str, &mut u64); 16] {
         [
             ("executions", &mut self.executions),
             ("bodies", &mut self.bodies),
+            ("ahead", &mut self.ahead),
+            ("spoken", &mut self.spoken),
             ("crashes", &mut self.crashes),
             ("faults", &mut self.faults),
             ("clock jumps", &mut self.clock_jumps),

@@ -100,6 +100,7 @@ impl Setup {
             limits: Arc::new(Limits::default().with(&settings)),
             grants: Arc::new(serde_json::from_value(self.grants).unwrap()),
             meter: meter.clone(),
+            gate: Arc::default(),
         };
         Bed { egress: Egress::new(outside, &setup), meter }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use stepbox::sandbox::{
-    Answer, Compiler, EndHandler, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, LogLine, LogSink,
-    Meter, Sandbox, SandboxConfig, Secrets, StepCall, StepExit, StepRunner, StepSetup,
+    Answer, Compiler, EndHandler, Gate, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, LogLine,
+    LogSink, Meter, Sandbox, SandboxConfig, Secrets, StepCall, StepExit, StepRunner, StepSetup,
 };
 use stepbox_domain::{
     Digest, EventName, FailureKind, Json, Limit, Limits, RunId, StepName, TaskName, Timestamp,
@@ -79,6 +79,7 @@ fn context() -> GuestContext {
 struct Leg {
     steps: Box<dyn StepRunner>,
     meter: Arc<Meter>,
+    gate: Arc<Gate>,
 }
 
 impl Leg {
@@ -87,7 +88,7 @@ impl Leg {
     }
 
     async fn with_limits(grants: Value, limits: &[(Limit, u64)]) -> Leg {
-        let meter: Arc<Meter> = Arc::default();
+        let (meter, gate): (Arc<Meter>, Arc<Gate>) = Default::default();
         let settings: LimitSettings = limits.iter().copied().collect();
         let grants: Grants = serde_json::from_value(grants).unwrap();
         let setup = StepSetup {
@@ -95,9 +96,9 @@ impl Leg {
             limits: Arc::new(Limits::default().with(&settings)),
             grants: Arc::new(grants),
             meter: meter.clone(),
-            gate: Arc::default(),
+            gate: gate.clone(),
         };
-        Leg { steps: bench().await.guest.steps(setup), meter }
+        Leg { steps: bench().await.guest.steps(setup), meter, gate }
     }
 
     async fn exit(&mut self, function: &str, input: Value) -> StepExit {
@@ -148,6 +149,23 @@ async fn a_guest_gets_its_answer_and_the_receipt_says_so() {
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/orders"));
     assert_eq!((request.status, &request.error), (Some(201), &None));
     assert_eq!((request.bytes_out, request.bytes_in), (100_000, 100_000));
+}
+
+/// A request is an effect: what the step follows from has to be on disk before.
+#[tokio::test]
+async fn nothing_is_sent_while_the_gate_of_the_step_is_shut() {
+    let web = Web::start(|_| ok("seen")).await;
+    let mut leg = Leg::new(grants_for(&web)).await;
+    let gate = leg.gate.clone();
+    gate.shut();
+    let request = json!({ "url": web.url("/") });
+    let mut asked = std::pin::pin!(leg.ask(request));
+    let patience = std::time::Duration::from_millis(100);
+    assert!(tokio::time::timeout(patience, &mut asked).await.is_err());
+    assert_eq!(web.counts().made, 0);
+    gate.open();
+    assert_eq!(asked.await["body"], "seen");
+    assert_eq!(web.heard().len(), 1);
 }
 
 #[tokio::test]

@@ -141,7 +141,8 @@ impl Steps {
         let place = self.runtime.steps.take().await;
         let StepSetup { context, limits, grants, meter, gate } = &self.setup;
         let bounds = self.runtime.bounds(limits.clone());
-        let mut state = State::step(context, grants, gate.clone(), bounds, meter.clone(), &self.runtime.steps.memory);
+        let mut state =
+            State::step(context, grants, gate.clone(), bounds, meter.clone(), &self.runtime.steps.memory);
         state.http_hooks = Hooks::outgoing(Egress::new(&self.runtime.outside, &self.setup));
         let mut store = self.runtime.store(state);
         let cpu = store.data().cpu.clone();

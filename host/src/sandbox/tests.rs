@@ -3,6 +3,7 @@
 mod cache;
 mod compile;
 mod determinism;
+mod gate;
 mod handler;
 mod hostile;
 mod limits;

@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 
-/// So many go into one transaction at most: the first of a batch waits for the last, and who comes
-/// next for all of it. Some 250 cost little more each than a thousand do.
+/// So much goes into one transaction, in [`Size::weight`]: the first of a batch waits for the last, and
+/// who comes next for all of it. Some 250 cost little more each than a thousand do.
 const BATCH_MAX: usize = 256;
-/// Of what moves the runs, so much goes with a few that are asked: they are waited for.
+/// Of what moves the runs, so much weight goes with a few that are asked: they are waited for.
 const MOVES_BESIDE_ASKED: usize = 64;
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -27,9 +27,18 @@ pub(super) struct Backlog<T> {
     moves: VecDeque<Item<T>>,
 }
 
+/// About how much work something is for the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// 1 for a start, an event, or a step that comes alone.
+    pub weight: usize,
+    /// What it writes.
+    pub bytes: usize,
+}
+
 #[derive(Debug)]
 struct Item<T> {
-    bytes: usize,
+    size: Size,
     what: T,
 }
 
@@ -42,13 +51,12 @@ impl<T> Backlog<T> {
         self.asked.is_empty() && self.moves.is_empty()
     }
 
-    /// `bytes`: about how much it writes.
-    pub(super) fn push(&mut self, line: Line, bytes: usize, what: T) {
+    pub(super) fn push(&mut self, line: Line, size: Size, what: T) {
         let line = match line {
             Line::Asked => &mut self.asked,
             Line::Moves => &mut self.moves,
         };
-        line.push_back(Item { bytes, what });
+        line.push_back(Item { size, what });
     }
 
     /// Takes the next batch out; each line in the order in which it came. Empty only if nothing is
@@ -56,30 +64,33 @@ impl<T> Backlog<T> {
     pub(super) fn batch(&mut self) -> Vec<T> {
         let mut batch = Vec::new();
         // Half of the room is kept for what moves the runs, as far as it is needed.
-        let kept = self.moves.len().min(BATCH_MAX / 2);
+        let moves = self.moves.iter().take(BATCH_MAX / 2).map(|item| item.size.weight).sum::<usize>();
+        let kept = moves.min(BATCH_MAX / 2);
         let bytes_max = if kept > 0 { BATCH_BYTES_MAX / 2 } else { BATCH_BYTES_MAX };
-        let bytes = take(&mut self.asked, &mut batch, BATCH_MAX - kept, bytes_max);
-        let moves_max = match batch.len() {
+        let max = Size { weight: BATCH_MAX - kept, bytes: bytes_max };
+        let asked = take(&mut self.asked, &mut batch, max);
+        let weight = match asked.weight {
             0 => BATCH_MAX,
             asked => asked.max(MOVES_BESIDE_ASKED),
         };
-        take(&mut self.moves, &mut batch, moves_max, BATCH_BYTES_MAX.saturating_sub(bytes));
+        let max = Size { weight, bytes: BATCH_BYTES_MAX.saturating_sub(asked.bytes) };
+        take(&mut self.moves, &mut batch, max);
         batch
     }
 }
 
-/// Takes up to `max` out of `line`, and no more once they come to `bytes_max`. How many bytes.
-fn take<T>(line: &mut VecDeque<Item<T>>, batch: &mut Vec<T>, max: usize, bytes_max: usize) -> usize {
-    let (mut count, mut bytes) = (0, 0);
-    while count < max
-        && bytes < bytes_max
+/// Takes out of `line` until it comes to `max` in weight or in bytes. To how much it came.
+fn take<T>(line: &mut VecDeque<Item<T>>, batch: &mut Vec<T>, max: Size) -> Size {
+    let mut taken = Size { weight: 0, bytes: 0 };
+    while taken.weight < max.weight
+        && taken.bytes < max.bytes
         && let Some(item) = line.pop_front()
     {
-        count += 1;
-        bytes += item.bytes;
+        taken.weight += item.size.weight;
+        taken.bytes += item.size.bytes;
         batch.push(item.what);
     }
-    bytes
+    taken
 }
 
 #[cfg(test)]
@@ -87,9 +98,13 @@ mod tests {
     use super::*;
 
     fn backlog(asked: usize, moves: usize, bytes: usize) -> Backlog<(Line, usize)> {
+        of_size(asked, moves, Size { weight: 1, bytes })
+    }
+
+    fn of_size(asked: usize, moves: usize, size: Size) -> Backlog<(Line, usize)> {
         let mut backlog = Backlog::new();
         for (line, count) in [(Line::Moves, moves), (Line::Asked, asked)] {
-            (0..count).for_each(|number| backlog.push(line, bytes, (line, number)));
+            (0..count).for_each(|number| backlog.push(line, size, (line, number)));
         }
         backlog
     }
@@ -120,6 +135,14 @@ mod tests {
         assert_eq!(batches(backlog(600, 1, 1)), [(255, 1), (256, 0), (89, 0)]);
         assert_eq!(batches(backlog(300, 300, 1)), [(128, 128), (128, 128), (44, 44)]);
         assert_eq!(batches(backlog(100, 300, 1)), [(100, 100), (0, 200)]);
+    }
+
+    #[test]
+    fn what_is_much_work_counts_for_as_many() {
+        let of_ten = Size { weight: 10, bytes: 1 };
+        assert_eq!(batches(of_size(1, 60, of_ten)), [(1, 7), (0, 26), (0, 26), (0, 1)]);
+        assert_eq!(batches(of_size(60, 60, of_ten)), [(13, 13), (13, 13), (13, 13), (13, 13), (8, 8)]);
+        assert_eq!(batches(of_size(0, 2, Size { weight: 1_000, bytes: 1 })), [(0, 1), (0, 1)]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use stepbox_domain::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::backlog::{Backlog, Line};
+use super::backlog::{Backlog, Line, Size};
 use super::lock::DirectoryLock;
 use super::queries::{
     Connection, alone,
@@ -72,18 +72,25 @@ impl Verb {
         }
     }
 
-    /// About how much it writes.
-    fn bytes(&self) -> usize {
-        match self {
+    fn size(&self) -> Size {
+        let bytes = match self {
             Verb::Create(new) => new.payload.len_bytes(),
             Verb::Commit(commit) => commit.bytes(),
             Verb::AddEvent(event) => event.payload.len_bytes(),
             Verb::AddVersion(new) => new.0.component.len(),
             Verb::Repair(repair) => repair.bytes(),
             _ => 0,
-        }
+        };
+        let weight = match self {
+            Verb::Commit(commit) => 1 + commit.rows() / ROWS_OF_A_VERB,
+            _ => 1,
+        };
+        Size { weight, bytes }
     }
 }
+
+/// So many records in a commit cost as much as the commit itself, or as another verb.
+const ROWS_OF_A_VERB: usize = 4;
 
 /// What came of it.
 pub(super) enum Outcome {
@@ -275,7 +282,7 @@ impl Writer {
 fn take_in(backlog: &mut Backlog<(Verb, oneshot::Sender<Answer>)>, message: Message) -> Option<Message> {
     match message {
         Message::Ask(verb, answer) => {
-            backlog.push(verb.line(), verb.bytes(), (verb, answer));
+            backlog.push(verb.line(), verb.size(), (verb, answer));
             None
         }
         other => Some(other),

@@ -231,8 +231,13 @@ async fn run(guest: &Arc<dyn Guest>) -> Result<String, String> {
         Ok(GuestExit::Unavailable(why)) => return Err(format!("the handler has no room: {why}")),
         Err(_) => return Err("the handler does not end".to_owned()),
     };
-    let setup =
-        StepSetup { context: context(), limits: limits(), grants: Arc::default(), meter: Arc::default(), gate: Arc::default() };
+    let setup = StepSetup {
+        context: context(),
+        limits: limits(),
+        grants: Arc::default(),
+        meter: Arc::default(),
+        gate: Arc::default(),
+    };
     // A step may wait for as long as it likes; whoever runs it has a deadline.
     let step = timeout(Duration::from_millis(300), guest.steps(setup).run_step("f", &null, 1)).await;
     let step = match step {

@@ -28,8 +28,8 @@ use crate::{
         loader::{LoadError, Loader},
     },
     sandbox::{
-        Answer, EndHandler, Gate, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, Inspected, LogLevel,
-        LogLine, LogSink, Rejected, StepCall, StepExit, StepRunner, StepSetup,
+        Answer, EndHandler, Gate, Guest, GuestContext, GuestExit, HandlerSetup, HostCalls, Inspected,
+        LogLevel, LogLine, LogSink, Rejected, StepCall, StepExit, StepRunner, StepSetup,
     },
     store::{ExecutionView, NewVersion, Store, memory::Memory},
 };

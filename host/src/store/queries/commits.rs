@@ -63,6 +63,11 @@ impl Encoded {
         self.bodies.iter().map(|body| body.len()).sum()
     }
 
+    /// How many it inserts.
+    pub(crate) fn rows(&self) -> usize {
+        self.bodies.len()
+    }
+
     /// As the row of `one_commit` (see `alone`).
     pub(super) fn row(&self) -> Result<[Value; 16], StoreError> {
         let bodies: Vec<&str> = self.bodies.iter().map(|body| &**body).collect();

@@ -45,13 +45,13 @@ type Measure = for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = anyhow::Resu
 pub const FIGURES: &[Figure] = &[
     Figure {
         name: "sequential",
-        how: "1 execution of 1,000 steps that do nothing, from its start to its result",
+        how: "1 execution of 1,000 steps that do nothing, or print a line each, from its start to its result",
         floor: "SQLite alone: as many commits of one row",
         measure: |bench| Box::pin(sequential::measure(bench)),
     },
     Figure {
         name: "concurrent",
-        how: "500 executions of 10 steps at once, from the first start to the last result",
+        how: "500 executions of 10 steps that do nothing, or print a line each, from the first start to the last result",
         floor: "SQLite alone: commits of 100 rows",
         measure: |bench| Box::pin(concurrent::measure(bench)),
     },

@@ -27,7 +27,7 @@ pub(crate) fn run(payload: &str) -> Result<String, Failure> {
 
 #[cfg(any(target_family = "wasm", test))]
 pub(crate) fn run_step(function: &str, input: &str, attempt: u32) -> Result<String, StepError> {
-    let Some(step) = steps().into_iter().find(|step| step.function == function) else {
+    let Some(step) = inventory::iter::<StepDef>.into_iter().find(|step| step.function == function) else {
         return Err(StepError::fatal(format!(
             "this version of the module has no step function `{function}`"
         )));

@@ -23,8 +23,9 @@ const ONE_COMMIT: &str = "run_key, epoch, first_number, bodies, consumed, stands
 const CLAIM_LOST: &str = "the claim is lost";
 const NOT_CONSUMED: &str = "an event is not there to be consumed";
 
-/// Larger ones cost more to pack and unpack than a round trip does.
-const COMMIT_BYTES_MAX: usize = 16 << 10;
+/// Larger ones cost more to pack into JSON and to unpack again than a few round trips do.
+const PACKED_BYTES_MAX: usize = 16 << 10;
+const PACKED_ROWS_MAX: usize = 16;
 
 /// For each connection that writes.
 pub(crate) async fn set_up(connection: &mut Connection) -> Result<(), StoreError> {
@@ -120,7 +121,8 @@ pub(crate) async fn start(connection: &mut Connection, start: &Numbered<'_>) -> 
 
 /// Whether [`commit`] will do.
 pub(crate) fn can_be(commit: &Encoded) -> bool {
-    commit.bytes() <= COMMIT_BYTES_MAX
+    let is_small = commit.bytes() <= PACKED_BYTES_MAX && commit.rows() <= PACKED_ROWS_MAX;
+    is_small || commit.only_records()
 }
 
 /// Commits one by itself.

@@ -98,7 +98,7 @@ impl Encoded {
 
     /// Whether it does nothing but record, and little enough for a single statement.
     pub(super) fn only_records(&self) -> bool {
-        const ROWS_MAX: usize = 16;
+        const ROWS_MAX: usize = 64;
         let records = (1..=ROWS_MAX).contains(&self.bodies.len());
         records && self.consumed.is_empty() && self.change.is_none()
     }

@@ -18,6 +18,7 @@ on_every_store!(
     a_run_has_one_holder,
     of_concurrent_claims_one_holds,
     records_come_back_in_their_order,
+    an_end_comes_with_as_many_records_as_there_are,
     commits_of_one_run_that_come_at_once_keep_their_order,
     commits_of_many_runs_come_at_once,
     an_older_claim_cannot_write,
@@ -101,6 +102,19 @@ async fn records_come_back_in_their_order(store: Arc<dyn Store>) {
     }
     assert_eq!(number, records.len());
     assert_eq!(journal(&store, "a").await, records);
+}
+
+async fn an_end_comes_with_as_many_records_as_there_are(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    for size in [1, 16, 17, 64, 65, 300] {
+        let name = format!("of-{size}");
+        let claim = claimed(&store, &name).await;
+        let records: Vec<_> = (0..size).map(|n| captured(&n.to_string())).collect();
+        let end = Commit { standing: Some(completed("1", 5)), ..recording(claim, 0, records.clone()) };
+        store.commit(end).await.unwrap();
+        assert_eq!(journal(&store, &name).await, records);
+        assert_eq!(view(&store, &name).await.status, ExecutionStatus::Completed);
+    }
 }
 
 async fn commits_of_one_run_that_come_at_once_keep_their_order(store: Arc<dyn Store>) {

@@ -37,6 +37,10 @@ pub struct Load {
     /// Asks the host so many times what time it is, in a step of its own.
     #[serde(default)]
     calls: u32,
+    /// Gives the time, in microseconds since 1970, at which a step began that comes first after the
+    /// waits; nothing else.
+    #[serde(default)]
+    clock: bool,
     /// Never comes to an end, in a step.
     #[serde(default)]
     endless: bool,
@@ -60,6 +64,12 @@ fn work(number: u32, step_ms: u64, tell: bool) -> Result<u32, StepError> {
         std::thread::sleep(Duration::from_millis(step_ms));
     }
     Ok(number)
+}
+
+#[step]
+fn look_at_the_clock() -> Result<u64, StepError> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[step]
@@ -92,7 +102,7 @@ fn fetch(fetch: Fetch) -> Result<u32, StepError> {
 }
 
 #[task]
-fn bench(load: Load) -> Result<u32, TaskError> {
+fn bench(load: Load) -> Result<u64, TaskError> {
     if load.wait {
         let _: Option<bool> = wait_event_forever("go")?;
     }
@@ -101,6 +111,9 @@ fn bench(load: Load) -> Result<u32, TaskError> {
     }
     if load.tell && (load.wait || load.sleep_until_ms.is_some()) {
         println!("goes on {}", context().execution_id);
+    }
+    if load.clock {
+        return Ok(look_at_the_clock()?);
     }
     if load.compute > 0 {
         compute(load.compute)?;
@@ -124,5 +137,5 @@ fn bench(load: Load) -> Result<u32, TaskError> {
             sleep("breath", Duration::from_millis(1));
         }
     }
-    Ok(sum)
+    Ok(u64::from(sum))
 }

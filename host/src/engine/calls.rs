@@ -15,8 +15,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::live_run::LiveRun;
 use crate::sandbox::{Answer, EndHandler, HostCalls, StepCall};
 
-/// Shared with the worker, which takes the run up again when the handler has come to its end. The
-/// two never want it at once: a guest makes one call after the other.
+/// Shared with the worker, which takes the run up again when the handler has come to its end, and until
+/// then has written what it owes between two calls. A guest makes one call after the other.
 pub(crate) struct Calls(pub Arc<Mutex<LiveRun>>);
 
 /// The run while the handler makes a call; afterwards it is told that the call is over.

@@ -100,40 +100,41 @@ mod tests {
         }
     }
 
+    /// For a leg in a run with `recorded` calls.
+    fn logs(recorded: u32) -> (Arc<Kept>, Arc<ReplayLogs>) {
+        let kept = Arc::new(Kept::default());
+        (kept.clone(), ReplayLogs::new(kept, recorded))
+    }
+
+    fn print(logs: &ReplayLogs, message: &str) {
+        let run = RunId::new(&ExecutionId::parse("e").unwrap(), 0);
+        logs.line(LogLine { run: &run, step: None, level: LogLevel::Info, target: "stdout", message });
+    }
+
     #[test]
     fn a_line_is_kept_from_where_the_last_leg_stopped() {
-        let kept = Arc::new(Kept::default());
-        let logs = ReplayLogs::new(kept.clone(), 2);
-        let run = RunId::new(&ExecutionId::parse("e").unwrap(), 0);
-        let print = |message| {
-            logs.line(LogLine { run: &run, step: None, level: LogLevel::Info, target: "stdout", message });
-        };
-        print("before the first call");
+        let (kept, logs) = logs(2);
+        print(&logs, "before the first call");
         logs.answered(2, 1);
-        print("before the second call");
+        print(&logs, "before the second call");
         logs.answered(2, 2);
-        print("after the last recorded call");
+        print(&logs, "after the last recorded call");
         logs.answered(2, 3);
-        print("after a new call");
+        print(&logs, "after a new call");
         assert_eq!(*kept.0.lock().unwrap(), ["after the last recorded call", "after a new call"]);
     }
 
     #[test]
     fn a_line_is_kept_back_until_what_it_follows_from_is_on_disk() {
-        let kept = Arc::new(Kept::default());
-        let logs = ReplayLogs::new(kept.clone(), 0);
-        let run = RunId::new(&ExecutionId::parse("e").unwrap(), 0);
-        let print = |message| {
-            logs.line(LogLine { run: &run, step: None, level: LogLevel::Info, target: "stdout", message });
-        };
-        print("before");
+        let (kept, logs) = logs(0);
+        print(&logs, "before");
         logs.hold();
-        print("one");
-        print("two");
+        print(&logs, "one");
+        print(&logs, "two");
         assert_eq!(*kept.0.lock().unwrap(), ["before"]);
         logs.let_out();
         logs.let_out();
-        print("after");
+        print(&logs, "after");
         assert_eq!(*kept.0.lock().unwrap(), ["before", "one", "two", "after"]);
     }
 }

@@ -68,6 +68,12 @@ pub struct Config {
     #[arg(long, env = "STEPBOX_PARK_MAX_MS", value_name = "MS", default_value_t = 1_000)]
     pub park_max_ms: u64,
 
+    /// So long after a host that did not stop in good order, a run begins only when its start is on
+    /// disk, in seconds, which takes a commit more: if it is the run that takes the host down, it is
+    /// counted, and ended after five times
+    #[arg(long, env = "STEPBOX_CAUTION_S", value_name = "SECONDS", default_value_t = 600)]
+    pub caution_s: u64,
+
     /// What guests may take where nothing is set for their task, as NAME=NUMBER; may be given many
     /// times. The names are in docs/limits.md
     #[arg(long = "limit", env = "STEPBOX_LIMITS", value_name = "NAME=NUMBER", value_delimiter = ',',
@@ -233,6 +239,7 @@ impl Config {
             live_max: self.live_max as usize,
             parked_max: self.parked_max() as usize,
             park_max: Duration::from_millis(self.park_max_ms),
+            caution: Duration::from_secs(self.caution_s),
         }
     }
 

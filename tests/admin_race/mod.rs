@@ -41,7 +41,8 @@ async fn admins_who_race_each_other_and_a_host_that_is_killed_break_nothing() {
     let begun = Instant::now();
 
     // Repairs meet instances that are parked, and runs that are suspended.
-    let mut server = Server::with("park-max-ms", dice.pick(&[1, 60, 1_000])).start().await;
+    let mut server =
+        Server::with("park-max-ms", dice.pick(&[1, 60, 1_000])).with("caution-s", 0).start().await;
     let arena = Arc::new(Arena::new(deeds));
     let players: Vec<_> = (0..PLAYERS)
         .map(|number| {

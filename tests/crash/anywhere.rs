@@ -82,7 +82,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_is_repeated_however_
     let begun = Instant::now();
 
     // Short parking: suspension is met as often as parking.
-    let mut server = Server::with("park-max-ms", 60).start().await;
+    let mut server = Server::with("park-max-ms", 60).with("caution-s", 0).start().await;
     let (counts, stop) = (Arc::new(Counts::default()), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|n| {

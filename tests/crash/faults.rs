@@ -43,7 +43,7 @@ async fn nothing_is_lost_wherever_the_process_ends() {
     if !has_fault_points() {
         return;
     }
-    let mut server = Server::start().await;
+    let mut server = Server::with("caution-s", 0).start().await;
     for id in ["seized", "repaired"] {
         let over = server.play(id, &script([step_with("charge", json!({ "failures": 1 }))])).await;
         assert_eq!(over["status"], "failed");

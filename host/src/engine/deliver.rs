@@ -134,7 +134,7 @@ async fn deliver(
 fn go_on(engine: &Arc<Inner>, claimed: Claimed, entered: Option<(Arc<LiveHandle>, OwnedSemaphorePermit)>) {
     let engine = engine.clone();
     match entered {
-        Some((handle, permit)) => drop(tokio::spawn(worker::drive(engine, handle, claimed, permit))),
+        Some((handle, permit)) => drop(tokio::spawn(worker::drive(engine, handle, claimed, permit, None))),
         // Whoever drove it has let go of it, and has not left yet. Nobody waits for this: the event is
         // stored.
         None => drop(tokio::spawn(async move {

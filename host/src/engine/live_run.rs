@@ -7,7 +7,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use stepbox_domain::{
     Failure, FailureKind, Json, Limit, Limits, Run, StepName, Timestamp,
     decide::{Durability, Input, Reply},
@@ -20,8 +20,16 @@ use stepbox_domain::{
 use tokio::sync::Notify;
 
 use super::{
-    Inner, live::LiveHandle, log_tail::LogTail, replay_logs::ReplayLogs, settings::TaskSettings,
-    step_logs::StepLogs, stopping::Phase, waiters::Ended,
+    Inner,
+    live::LiveHandle,
+    log_tail::LogTail,
+    metrics::Deeds,
+    opening::{Door, Unwritten},
+    replay_logs::ReplayLogs,
+    settings::TaskSettings,
+    step_logs::StepLogs,
+    stopping::Phase,
+    waiters::Ended,
 };
 use crate::{
     sandbox::{Answer, EndHandler, Gate, Guest, GuestContext, LogSink, Meter, StepRunner},
@@ -63,7 +71,9 @@ pub(crate) struct LiveRun {
     ahead_bytes: usize,
     /// Told when it owes.
     owing: Arc<Notify>,
-    /// What the store has been given and has not answered.
+    /// While the start is not on its way yet: what is written goes with it.
+    door: Option<Arc<Door>>,
+    /// What the store has been given and has not answered, the start included.
     writing: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// Records that the store has, or is being given.
     written: u64,
@@ -71,6 +81,8 @@ pub(crate) struct LiveRun {
     shown: Option<(Option<Wait>, Option<Timestamp>)>,
     /// The pause rule that the run will stand at when it is let go of.
     paused: Option<Wait>,
+    /// What is to be counted when it is on disk.
+    deeds: Deeds,
     hold: Hold,
 }
 
@@ -133,12 +145,25 @@ impl LiveRun {
             gate: Arc::default(),
             ahead_bytes: 0,
             owing: Arc::default(),
+            door: None,
             writing: None,
             written: records,
             shown,
             paused: None,
+            deeds: Deeds::default(),
             hold: Hold::Ours,
         }
+    }
+
+    /// Nothing is seen of it before `start` is on disk.
+    pub fn while_it_starts(mut self, start: Unwritten) -> Self {
+        self.gate.shut();
+        self.logs.hold();
+        self.hold = Hold::Unsure;
+        self.owing = start.answered.clone();
+        self.door = Some(start.door.clone());
+        self.writing = Some(start.written().boxed());
+        self
     }
 
     pub fn run(&self) -> &Run {
@@ -170,9 +195,9 @@ impl LiveRun {
         }
     }
 
-    /// A call is over. Has what the handler owes written, unless it makes another without giving way.
+    /// A call is over. Has what the handler owes written, and sees whether what is on its way is, unless it makes another without giving way.
     pub fn remind(&self) {
-        if self.owes {
+        if self.owes || self.writing.is_some() {
             self.owing.notify_one();
         }
     }
@@ -228,8 +253,7 @@ impl LiveRun {
 
     /// Writes what the handler has heard already. What is to be seen outside comes after this.
     pub async fn pay(&mut self) -> Result<(), Gone> {
-        self.answered().await?;
-        if self.owes { self.write(false).await } else { Ok(()) }
+        if self.owes { self.write(false).await } else { self.answered().await }
     }
 
     /// Applied before it is durable: nobody but its own guest sees this memory before that, and if the
@@ -239,7 +263,7 @@ impl LiveRun {
             self.say_where_it_was(failure);
         }
         self.run.apply(&record);
-        self.engine.metrics.recorded(&record);
+        self.deeds.add(&record);
         self.ahead_bytes += match &record {
             Record::StepCompleted { result, .. } => result.as_str().len(),
             Record::Captured { value, .. } => value.as_str().len(),
@@ -273,7 +297,11 @@ impl LiveRun {
     }
 
     async fn write(&mut self, release: bool) -> Result<(), Gone> {
-        self.answered().await?;
+        let goes_with_start =
+            self.hold == Hold::Unsure && self.door.as_ref().is_some_and(|door| door.is_open());
+        if !goes_with_start {
+            self.answered().await?;
+        }
         let records = std::mem::take(&mut self.pending);
         let count = records.len() as u64;
         let commit = Commit {
@@ -287,8 +315,19 @@ impl LiveRun {
         self.written += count;
         (self.owes, self.ahead_bytes) = (false, 0);
         self.hold = Hold::Unsure;
-        let store = self.engine.store.clone();
-        self.writing = Some(Box::pin(async move { store.commit(commit).await }));
+        let late = match self.door.take() {
+            Some(door) => door.enter(Box::new(commit)).err().map(|commit| *commit),
+            None => Some(commit),
+        };
+        if let Some(commit) = late {
+            let (store, before) = (self.engine.store.clone(), self.writing.take());
+            self.writing = Some(Box::pin(async move {
+                if let Some(before) = before {
+                    before.await?;
+                }
+                store.commit(commit).await
+            }));
+        }
         self.answered().await
     }
 
@@ -298,7 +337,10 @@ impl LiveRun {
             let answer = writing.await;
             self.writing = None;
             self.hold = match answer {
-                Ok(()) => Hold::Ours,
+                Ok(()) => {
+                    self.engine.metrics.done(std::mem::take(&mut self.deeds));
+                    Hold::Ours
+                }
                 Err(StoreError::ClaimLost) => Hold::Lost,
                 Err(error) => Hold::Unwritten(error.to_string()),
             };
@@ -391,7 +433,6 @@ impl LiveRun {
 
     /// Stands still: parked while that is short and there is room, else by ending the handler.
     async fn stand(&mut self, wait: &Wait) -> Result<(), EndHandler> {
-        self.pay().await.map_err(|Gone| EndHandler)?;
         let engine = self.engine.clone();
         if matches!(wait, Wait::Pause { .. }) {
             self.paused = Some(wait.clone());
@@ -410,6 +451,7 @@ impl LiveRun {
         let parked_max = self.settings.limits.get(Limit::ParkedMax);
         let in_task = engine.capacity.park(&self.context.task, parked_max);
         let (Some(in_task), Some(parked)) = (in_task, engine.parking.enter()) else { return Err(EndHandler) };
+        self.pay().await.map_err(|Gone| EndHandler)?;
         // While it stands it needs no step instance.
         self.steps = None;
         tokio::select! {

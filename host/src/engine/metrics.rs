@@ -28,6 +28,28 @@ pub(crate) enum Part {
     Steps,
 }
 
+/// What a run has come to since it was last counted.
+#[derive(Debug, Default)]
+pub(crate) struct Deeds {
+    steps_completed: u64,
+    attempts_failed: u64,
+    attempts_interrupted: u64,
+    ended: Option<ExecutionStatus>,
+}
+
+impl Deeds {
+    pub fn add(&mut self, record: &Record) {
+        match record {
+            Record::StepCompleted { .. } => self.steps_completed += 1,
+            Record::AttemptFailed { .. } => self.attempts_failed += 1,
+            Record::AttemptInterrupted { .. } => self.attempts_interrupted += 1,
+            Record::RunCompleted { .. } => self.ended = Some(ExecutionStatus::Completed),
+            Record::RunFailed { .. } => self.ended = Some(ExecutionStatus::Failed),
+            _ => {}
+        }
+    }
+}
+
 /// Counters since the start of this process, and how things stand in it.
 #[derive(Default)]
 pub struct Metrics {
@@ -81,14 +103,13 @@ impl Metrics {
         gauge("timers", "Suspended runs with a due time", &self.timers);
     }
 
-    pub(crate) fn recorded(&self, record: &Record) {
-        match record {
-            Record::StepCompleted { .. } => _ = self.steps_completed.inc(),
-            Record::AttemptFailed { .. } => _ = self.attempts_failed.inc(),
-            Record::AttemptInterrupted { .. } => _ = self.attempts_interrupted.inc(),
-            Record::RunCompleted { .. } => self.ended(ExecutionStatus::Completed),
-            Record::RunFailed { .. } => self.ended(ExecutionStatus::Failed),
-            _ => {}
+    /// It is on disk.
+    pub(crate) fn done(&self, deeds: Deeds) {
+        self.steps_completed.inc_by(deeds.steps_completed);
+        self.attempts_failed.inc_by(deeds.attempts_failed);
+        self.attempts_interrupted.inc_by(deeds.attempts_interrupted);
+        if let Some(status) = deeds.ended {
+            self.ended(status);
         }
     }
 

@@ -18,6 +18,7 @@ pub mod loader;
 mod log_tail;
 pub mod metrics;
 mod modules;
+mod opening;
 mod parking;
 mod pauses;
 mod ready;
@@ -37,7 +38,7 @@ mod tests;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -101,6 +102,9 @@ pub struct EngineConfig {
     pub parked_max: usize,
     /// A wait that is over sooner keeps its instance.
     pub park_max: Duration,
+    /// So long after a host that was killed, a start is on disk before its run begins: the run may be
+    /// what took the host down, and is counted only when it is there.
+    pub caution: Duration,
 }
 
 /// The handle on the engine; cheap to clone.
@@ -128,6 +132,8 @@ pub(crate) struct Inner {
     stopping: Stopping,
     pulse: Pulse,
     metrics: Metrics,
+    /// See [`EngineConfig::caution`].
+    cautious_until: OnceLock<Instant>,
 }
 
 /// Why a verb was not carried out. The store's own troubles apart, each is the caller's to mend.
@@ -224,6 +230,11 @@ impl Who {
 }
 
 impl Inner {
+    /// Whether a run may not begin before its start is on disk.
+    fn is_cautious(&self) -> bool {
+        self.cautious_until.get().is_some_and(|until| Instant::now() < *until)
+    }
+
     /// What decisions about runs of `task` keep.
     fn policy(&self, task: &TaskName) -> Policy {
         self.policy_within(&self.settings.of(task).limits)
@@ -267,6 +278,7 @@ impl Engine {
             stopping: Stopping::new(),
             pulse: Pulse::new(),
             metrics: Metrics::default(),
+            cautious_until: OnceLock::new(),
         }))
     }
 
@@ -287,6 +299,9 @@ impl Engine {
         }
         drop(modules);
 
+        if engine.store.was_left_open() && !engine.config.caution.is_zero() {
+            let _ = engine.cautious_until.set(Instant::now() + engine.config.caution);
+        }
         let unfinished = engine.store.recover().await?;
         let count = unfinished.len();
         let now = engine.clock.now();

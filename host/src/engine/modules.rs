@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use stepbox_domain::{
-    Json, Manifest, TaskName,
+    Digest, Json, Manifest, TaskName,
     audit::{AuditAction, AuditEntry},
     capability::Grants,
 };
@@ -38,6 +38,7 @@ pub(crate) struct Modules {
 /// What a start has to know of a task.
 pub(crate) struct Active {
     pub version: u32,
+    pub digest: Digest,
     pub timeout_ms: Option<u64>,
     payload: Option<jsonschema::Validator>,
 }
@@ -68,6 +69,7 @@ impl Modules {
         let manifest = Manifest::parse(version.manifest.as_str()).map_err(|error| error.to_string())?;
         let active = Active {
             version: version.version,
+            digest: version.digest.clone(),
             timeout_ms: manifest.task.timeout_ms,
             payload: manifest.task.payload.as_ref().map(validator).transpose()?,
         };

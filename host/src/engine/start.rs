@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use stepbox_domain::{ExecutionId, Fingerprint, Json, Limit, TaskName};
+use futures_util::FutureExt as _;
+use stepbox_domain::{Digest, ExecutionId, Fingerprint, Json, Limit, RunId, TaskName, run::RunFacts};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Engine, EngineError, carried_through, grants::why_not_active, settings::check_value, worker};
-use crate::store::{Creation, ExecutionView, NewExecution};
+use super::{
+    Engine, EngineError, Inner, carried_through, grants::why_not_active, opening::opening,
+    settings::check_value, worker,
+};
+use crate::store::{Claim, Claimed, Creation, ExecutionView, HeldRun, NewExecution, StoreError};
 
 /// What a start came to.
 #[derive(Debug)]
@@ -48,10 +53,14 @@ impl Engine {
             {
                 Ok(()) => {
                     let now = engine.clock.now();
-                    // A place that is free is taken at once, and start and claim are one commit.
+                    // A place that is free is taken at once, and the run driven.
                     let is_held = engine.pauses.hold(&id, &task, None, now).is_some();
+                    // One that has been made and is under way would be driven in vain.
+                    let is_known = engine.waiters.is_fresh(&id);
                     let permit = match engine.ready.len() {
                         0 if !is_held
+                            && !is_known
+                            && !engine.is_cautious()
                             && !engine.stopping.has_begun()
                             && !engine.capacity.is_full(&task, live_max) =>
                         {
@@ -68,26 +77,23 @@ impl Engine {
                         version: active.version,
                         now,
                         deadline,
-                        claim: permit.is_some(),
+                        held: None,
                     };
-                    let starting = engine.live.starting();
-                    let creation = engine.store.create_execution(new).await?;
+                    let is_driven = permit.is_some();
+                    let creation = match permit {
+                        Some(permit) => driven(engine, new, active.digest.clone(), permit).await?,
+                        None => engine.store.create_execution(new).await?,
+                    };
                     drop(modules);
                     return Ok(match creation {
-                        Creation::New { execution, run, claimed } => {
+                        Creation::New { execution, run } => {
                             engine.metrics.started.inc();
-                            let entered = claimed.map(|claimed| (claimed, engine.live.enter(run)));
-                            drop(starting);
-                            match (entered, permit) {
-                                (Some((claimed, Some(handle))), Some(permit)) => {
-                                    engine.waiters.started(&execution);
-                                    tokio::spawn(worker::drive(Arc::clone(engine), handle, claimed, permit));
-                                }
-                                _ if engine.capacity.stands_in_line(&task, run, &execution.run, live_max) => {
-                                    if let Some(deadline) = deadline {
-                                        engine.timers.set(run, deadline);
-                                    }
-                                }
+                            let stands_in_line =
+                                || engine.capacity.stands_in_line(&task, run, &execution.run, live_max);
+                            match deadline {
+                                _ if is_driven => {}
+                                Some(deadline) if stands_in_line() => engine.timers.set(run, deadline),
+                                None if stands_in_line() => {}
                                 _ => engine.ready.push(run),
                             }
                             Started::New(execution)
@@ -110,4 +116,72 @@ impl Engine {
             Some(known) => Err(EngineError::IdTaken { id, task: known.task }),
         }
     }
+}
+
+/// Starts an execution whose run is driven at once: as far as it gets without giving way before the start
+/// is on its way to the store, which takes along what the run has come to, and then beside it.
+async fn driven(
+    engine: &Arc<Inner>,
+    new: NewExecution,
+    digest: Digest,
+    permit: OwnedSemaphorePermit,
+) -> Result<Creation, StoreError> {
+    let run = engine.store.new_run();
+    let Some(handle) = engine.live.enter(run) else {
+        return Err(StoreError::Corrupt(format!("the key {} of a new run is taken", run.0)));
+    };
+    // No event can have come.
+    handle.before_claim();
+    let claimed = Claimed {
+        claim: Claim::first(run),
+        facts: RunFacts {
+            run: RunId::new(&new.id, 0),
+            execution: new.id.clone(),
+            index: 0,
+            task: new.task.clone(),
+            version: new.version,
+            created_at: new.now,
+            deadline: new.deadline,
+        },
+        payload: new.payload.clone(),
+        digest,
+        records: Vec::new(),
+        events: Vec::new(),
+        crashes: 0,
+    };
+    let (opening, unwritten) = opening();
+    let mut driving = Box::pin(worker::drive(Arc::clone(engine), handle, claimed, permit, Some(unwritten)));
+    // It cannot be over: it hears only later whether it has been written.
+    let _ = driving.as_mut().now_or_never();
+    let commit = opening.shut();
+    // One that rests has nothing to do but to hear of it.
+    let resting = match commit.as_ref().is_some_and(|commit| commit.release) {
+        true => Some(driving),
+        false => {
+            tokio::spawn(driving);
+            None
+        }
+    };
+    let new = NewExecution { held: Some(HeldRun { run, commit }), ..new };
+    let creation = engine.store.create_execution(new).await;
+    opening.answer(match &creation {
+        Ok(Creation::New { execution, .. }) => {
+            if resting.is_none() {
+                engine.waiters.started(execution);
+            }
+            Ok(())
+        }
+        Ok(Creation::Replay(_) | Creation::Clash { .. }) => {
+            // What it has done was for nothing, and nobody has seen it.
+            engine.live.interrupt(run);
+            Err(StoreError::ClaimLost)
+        }
+        Err(error) => Err(error.again()),
+    });
+    if let Some(mut resting) = resting
+        && resting.as_mut().now_or_never().is_none()
+    {
+        tokio::spawn(resting);
+    }
+    creation
 }

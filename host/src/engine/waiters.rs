@@ -70,6 +70,11 @@ impl Waiters {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).get(execution).cloned()
     }
 
+    /// Whether there is such a one.
+    pub fn is_fresh(&self, execution: &ExecutionId) -> bool {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner).contains_key(execution)
+    }
+
     /// From here on the store has to be asked. Comes before those are woken who wait.
     pub fn rests(&self, execution: &ExecutionId) {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner).remove(execution);

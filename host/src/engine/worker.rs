@@ -17,6 +17,7 @@ use super::{
     live_run::{Gone, Hold, LiveRun},
     loader::LoadError,
     metrics::Part,
+    opening::Unwritten,
     stopping::Phase,
     waiters::Ended,
 };
@@ -70,7 +71,7 @@ async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) 
     let Some(handle) = engine.live.enter(run) else { return };
     handle.before_claim();
     match engine.store.claim(run, engine.clock.now()).await {
-        Ok(Some(claimed)) => drive(engine, handle, claimed, permit).await,
+        Ok(Some(claimed)) => drive(engine, handle, claimed, permit, None).await,
         Ok(None) => {
             engine.pauses.taken_up(run);
             engine.capacity.gone(run, &engine.ready);
@@ -84,17 +85,19 @@ async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) 
     }
 }
 
-/// Drives a claimed run, already entered among the live, until it rests.
+/// Drives a claimed run, already entered among the live, until it rests. `start`: its start is still on
+/// its way to the store.
 pub(crate) async fn drive(
     engine: Arc<Inner>,
     handle: Arc<LiveHandle>,
     claimed: Claimed,
     permit: OwnedSemaphorePermit,
+    start: Option<Unwritten>,
 ) {
     engine.timers.forget(claimed.claim.run);
     let key = claimed.claim.run;
     let execution = claimed.facts.execution.clone();
-    let rest = Box::pin(lead(&engine, &handle, claimed)).await;
+    let rest = Box::pin(lead(&engine, &handle, claimed, start)).await;
     // It leaves before anything can wake it: who finds it here still would pass it over. A wake-up
     // too many does no harm.
     let at_event = matches!(rest, Rest::Stands { at_event: true, .. });
@@ -149,9 +152,19 @@ pub(crate) enum Rest {
     Unknown,
 }
 
-async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -> Rest {
+async fn lead(
+    engine: &Arc<Inner>,
+    handle: &Arc<LiveHandle>,
+    claimed: Claimed,
+    start: Option<Unwritten>,
+) -> Rest {
     // Before its clocks are looked at: they stand.
     if let Some(paused) = engine.pauses.hold_of_run(&claimed.facts, engine.clock.now()) {
+        if let Some(start) = start
+            && start.written().await.is_err()
+        {
+            return Rest::Gone;
+        }
         return held(engine, &claimed, paused).await;
     }
     let Claimed { claim, facts, payload, digest, records, events, crashes } = claimed;
@@ -174,6 +187,10 @@ async fn lead(engine: &Arc<Inner>, handle: &Arc<LiveHandle>, claimed: Claimed) -
     let count = records.len() as u64;
     let live =
         LiveRun::new(engine.clone(), handle.clone(), claim, run, count, guest.clone(), context.clone());
+    let live = match start {
+        Some(start) => live.while_it_starts(start),
+        None => live,
+    };
     let context = GuestContext { logs: live.handler_logs(), ..context };
     let live = Arc::new(Mutex::new(live));
 
@@ -350,11 +367,11 @@ async fn end(live: &Arc<Mutex<LiveRun>>, input: Input<'_>) -> Rest {
 /// The handler was ended: the run is over, stands at a wait, or the host is stopping.
 async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
     let mut held = live.lock().await;
-    if held.answered().await.is_err() {
-        return Rest::Gone;
-    }
     if held.run().end().is_some() {
-        return Rest::Over(held.ended());
+        return match held.answered().await {
+            Ok(()) => Rest::Over(held.ended()),
+            Err(Gone) => Rest::Gone,
+        };
     }
     if held.release().await.is_err() {
         return Rest::Gone;
@@ -384,7 +401,9 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
 /// of it, however long the store needs, and take it up from what is there.
 async fn after_trouble(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
     let (claim, facts) = {
-        let live = live.lock().await;
+        let mut live = live.lock().await;
+        // What is on its way, the start among it, comes before what is to end it.
+        let _ = live.answered().await;
         match live.hold() {
             Hold::Lost => return Rest::Gone,
             Hold::Unwritten(reason) => {

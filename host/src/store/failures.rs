@@ -37,7 +37,7 @@ fn of_code(code: i32, message: &str) -> StoreError {
 
 impl StoreError {
     /// The same again, for the next who asked.
-    pub(super) fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         match self {
             StoreError::ClaimLost => StoreError::ClaimLost,
             StoreError::Unavailable(why) => StoreError::Unavailable(why.clone()),

@@ -28,20 +28,20 @@ use super::queries::{
     claims::{self, Hold},
     commits::{self, Encoded},
     events::{self, NewEvent},
-    executions::{self, Known},
+    executions::{self, Known, Start},
     modules,
     pauses::{self, Deletion},
     repairs, runs, secrets, settings,
 };
 use super::{
-    Cancel, Claim, Creation, EventAdded, NewBulk, NewExecution, NewSecret, NewVersion, Removal, RunKey,
-    SettingsChange, StoreError, Unfinished, VersionAdded, VersionView,
+    Cancel, Claim, Creation, EventAdded, NewBulk, NewSecret, NewVersion, Removal, RunKey, SettingsChange,
+    StoreError, Unfinished, VersionAdded, VersionView,
 };
 use crate::fault::{self, Fault};
 
 /// What can be asked of the writer.
 pub(super) enum Verb {
-    Create(NewExecution),
+    Create(Box<Start>),
     Claim { run: RunKey, now: Timestamp },
     Commit(Encoded),
     Cancel(Box<NewCancel>),
@@ -74,7 +74,7 @@ impl Verb {
 
     fn size(&self) -> Size {
         let bytes = match self {
-            Verb::Create(new) => new.payload.len_bytes(),
+            Verb::Create(start) => start.bytes(),
             Verb::Commit(commit) => commit.bytes(),
             Verb::AddEvent(event) => event.payload.len_bytes(),
             Verb::AddVersion(new) => new.0.component.len(),
@@ -83,6 +83,7 @@ impl Verb {
         };
         let weight = match self {
             Verb::Commit(commit) => 1 + commit.rows() / ROWS_OF_A_VERB,
+            Verb::Create(start) => 1 + start.rows() / ROWS_OF_A_VERB,
             _ => 1,
         };
         Size { weight, bytes }
@@ -304,7 +305,7 @@ async fn transaction(
                 Err(error) => Err(error),
             }
         }
-        [Verb::Create(start)] => {
+        [Verb::Create(start)] if alone::can_start(start) => {
             let created = executions::create(connection, known, &[start], true).await?;
             Ok(created.into_iter().map(|created| created.map(Outcome::of_start)).collect())
         }
@@ -388,7 +389,7 @@ async fn phases(
     }
 
     let (places, starts) = pick(verbs, |verb| match verb {
-        Verb::Create(new) => Some(new),
+        Verb::Create(start) => Some(&**start),
         _ => None,
     });
     if !starts.is_empty() {

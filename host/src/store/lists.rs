@@ -5,7 +5,7 @@ use stepbox_domain::{
     capability::Grants, limits::LimitSettings, run::Wait,
 };
 
-use super::RunKey;
+use super::{RunKey, Standing};
 
 /// An execution as lists and details show it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,26 @@ pub struct ExecutionView {
     pub result: Option<Json>,
     pub error: Option<Failure>,
     pub waiting: Option<Wait>,
+}
+
+impl ExecutionView {
+    /// Its current run, which is driven, stands like this from now on.
+    pub(super) fn stand(&mut self, standing: Standing) {
+        self.waiting = None;
+        match standing {
+            Standing::Open { waiting, .. } => self.waiting = waiting,
+            Standing::Completed { result, at } => {
+                self.status = ExecutionStatus::Completed;
+                self.completed_at = Some(at);
+                self.result = Some(result);
+            }
+            Standing::Failed { failure, at, .. } => {
+                self.status = ExecutionStatus::Failed;
+                self.completed_at = Some(at);
+                self.error = Some(failure);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -59,15 +59,30 @@ pub struct Claim {
     pub epoch: Epoch,
 }
 
+impl Claim {
+    /// The hold on a run from its start on.
+    pub fn first(run: RunKey) -> Self {
+        Claim { run, epoch: Epoch(1) }
+    }
+}
+
 /// What the engine writes through.
 ///
 /// A verb is queued when its future is first polled, and is done from then on, whether or not
 /// anybody waits for its answer. So a future that takes hold of a run ([`Store::claim`], or
-/// [`Store::create_execution`] with `claim`) must not be dropped: nobody would know of the claim
+/// [`Store::create_execution`] with `held`) must not be dropped: nobody would know of the claim
 /// until the next recovery. Give it to a task of its own.
 #[async_trait]
 pub trait Store: Views {
-    /// Creates the execution with its first run, unless the id is taken.
+    /// Whether whoever had the store before has not closed it.
+    fn was_left_open(&self) -> bool;
+
+    /// A key under which a run can be started that is driven already ([`NewExecution::held`]). None is
+    /// given twice; one that comes to nothing is lost, which does no harm.
+    fn new_run(&self) -> RunKey;
+
+    /// Creates the execution with its first run, unless the id is taken. With `held`, what the run has
+    /// come to goes in with it, all or nothing.
     async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError>;
 
     /// Takes hold of a run that is neither over nor held, at `now`: its status becomes
@@ -297,14 +312,23 @@ pub struct NewExecution {
     pub now: Timestamp,
     /// When its time is up.
     pub deadline: Option<Timestamp>,
-    /// Whether the first run is claimed at once, in the same commit.
-    pub claim: bool,
+    /// Where the first run is claimed at once, in the same commit.
+    pub held: Option<HeldRun>,
+}
+
+/// A first run that somebody drives already.
+#[derive(Clone, Debug)]
+pub struct HeldRun {
+    /// From [`Store::new_run`].
+    pub run: RunKey,
+    /// What it has come to, under [`Claim::first`].
+    pub commit: Option<Commit>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Creation {
-    /// It is new. `claimed` where that was asked for.
-    New { execution: ExecutionView, run: RunKey, claimed: Option<Claimed> },
+    /// It is new, and stands like this.
+    New { execution: ExecutionView, run: RunKey },
     /// The same start has been made before: how it stands now.
     Replay(ExecutionView),
     /// The id is taken by a start of another task or with another payload.

@@ -22,8 +22,15 @@ use tokio::{
 use super::group_commit::{Message, Outcome, Verb, Writer};
 use super::lock::DirectoryLock;
 use super::queries::{
-    alone, bulks, cancels::NewCancel, claims::Hold, commits::Encoded, events, executions::Known, modules,
-    pauses::Deletion, repairs,
+    alone, bulks,
+    cancels::NewCancel,
+    claims::Hold,
+    commits::Encoded,
+    events,
+    executions::{Known, RunKeys, Start},
+    modules,
+    pauses::Deletion,
+    repairs,
 };
 use super::reading::{self, Wanted};
 use super::search::Search;
@@ -82,6 +89,8 @@ pub(super) struct Sqlite {
     writer: mpsc::UnboundedSender<Message>,
     readers: SqlitePool,
     claimed: mpsc::UnboundedSender<Wanted>,
+    runs: RunKeys,
+    was_left_open: bool,
     /// Turns of those who read much (see [`Sqlite::turn`]).
     turns: Arc<Semaphore>,
     search: Search,
@@ -97,12 +106,14 @@ impl Sqlite {
         let database = directory.join("stepbox.db");
         let failed = |source| OpenError::Database { database: database.clone(), source };
 
+        let was_left_open = has_log(&database);
         let write = writing(&database);
         let mut connection = write.connect().await.map_err(|error| failed(error.into()))?;
         schema::migrate(&mut connection)
             .await
             .map_err(|error| OpenError::Schema { database: database.clone(), why: error.to_string() })?;
         let known = Known::read(&mut connection).await.map_err(failed)?;
+        let runs = known.runs.clone();
         alone::set_up(&mut connection).await.map_err(failed)?;
         // Nobody else has the database open, and this connection is at rest.
         if let Err(error) = log_space::make(&connect::beside(&database, "-wal"), config.log_bytes) {
@@ -122,6 +133,8 @@ impl Sqlite {
             writer,
             readers,
             claimed,
+            runs,
+            was_left_open,
             turns: Arc::new(Semaphore::new(turns as usize)),
             search: Search::begin(directory, reading),
             checkpoints,
@@ -187,6 +200,11 @@ impl Sqlite {
     }
 }
 
+/// Whoever closes a database in good order leaves no log.
+fn has_log(database: &Path) -> bool {
+    std::fs::metadata(connect::beside(database, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
 fn writing(database: &Path) -> SqliteConnectOptions {
     options(database, CACHE_KIB)
         .create_if_missing(true)
@@ -205,8 +223,17 @@ fn written(outcome: Outcome) -> Option<()> {
 
 #[async_trait]
 impl Store for Sqlite {
+    fn was_left_open(&self) -> bool {
+        self.was_left_open
+    }
+
+    fn new_run(&self) -> RunKey {
+        self.runs.next()
+    }
+
     async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
-        self.ask(Verb::Create(new), |outcome| match outcome {
+        let start = Start::of(new)?;
+        self.ask(Verb::Create(Box::new(start)), |outcome| match outcome {
             Outcome::Created(creation) => Some(*creation),
             _ => None,
         })

@@ -155,6 +155,14 @@ pub struct Client {
     url: String,
 }
 
+/// The result of the execution `id`, which is over.
+fn completed(id: &str, mut execution: Value) -> anyhow::Result<Value> {
+    if execution["status"] != "completed" {
+        bail!("{id} did not complete: {execution}");
+    }
+    Ok(execution["result"].take())
+}
+
 impl Client {
     pub fn new(host: &Host) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().tcp_nodelay(true).pool_max_idle_per_host(1_000).build()?;
@@ -179,13 +187,26 @@ impl Client {
 
     /// Starts a new execution.
     pub async fn start(&self, id: &str, task: &str, payload: &Value) -> anyhow::Result<()> {
+        self.started(id, task, payload).await.map(|_| ())
+    }
+
+    /// Starts it. Its result, as soon as it is over: with the answer of the start, or else waited for. An
+    /// error unless it completed.
+    pub async fn run(&self, id: &str, task: &str, payload: &Value) -> anyhow::Result<Value> {
+        let execution = self.started(id, task, payload).await?;
+        match execution["status"].as_str() {
+            Some("scheduled" | "running") => self.result(id).await,
+            _ => completed(id, execution),
+        }
+    }
+
+    async fn started(&self, id: &str, task: &str, payload: &Value) -> anyhow::Result<Value> {
         let body = json!({ "executionId": id, "taskName": task, "payload": payload });
         let answer = self.http.post(format!("{}/api/v1/executions", self.url)).json(&body).send().await?;
         if answer.status() != 201 {
             bail!("start of {id}: {}", answer.text().await?);
         }
-        answer.bytes().await?;
-        Ok(())
+        Ok(answer.json().await?)
     }
 
     /// How it stands now.
@@ -201,11 +222,7 @@ impl Client {
             if answer.status() == 504 {
                 continue;
             }
-            let body: Value = answer.json().await?;
-            if body["status"] != "completed" {
-                bail!("{id} did not complete: {body}");
-            }
-            return Ok(body["result"].clone());
+            return completed(id, answer.json().await?);
         }
         bail!("{id} is not over after five minutes")
     }

@@ -13,9 +13,9 @@ async fn a_start_answers_the_execution_and_where_it_is() {
     assert_eq!(answer.header("location"), "/api/v1/executions/order%201%2F%C3%A9");
     let expected = concat!(
         r#"{"executionId":"order 1/é","taskId":"order 1/é:run:0","name":"order","#,
-        r#""durableExecutionId":"order 1/é","payload":{"b":1.0,"a":[]},"status":"running","#,
-        r#""scheduledAt":"2026-01-31T12:00:00.000Z","completedAt":null,"version":1,"result":null,"#,
-        r#""error":null,"waitingFor":null,"runId":"order 1/é:run:0"}"#,
+        r#""durableExecutionId":"order 1/é","payload":{"b":1.0,"a":[]},"status":"completed","#,
+        r#""scheduledAt":"2026-01-31T12:00:00.000Z","completedAt":"2026-01-31T12:00:00.000Z","#,
+        r#""version":1,"result":{"a":[],"b":1.0},"error":null,"waitingFor":null,"runId":"order 1/é:run:0"}"#,
     );
     assert_eq!(answer.text, expected, "to the letter: payloads are passed through");
     let location = answer.header("location").to_owned();

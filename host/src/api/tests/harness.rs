@@ -67,6 +67,7 @@ impl Host {
             live_max: 8,
             parked_max: 4,
             park_max: Duration::from_millis(50),
+            caution: Duration::ZERO,
         };
         let log_store = Arc::new(MemoryLogs::new(LogBounds::new(1 << 20)));
         let logs = GuestLogs::begin(log_store, clock.clone(), QueueBounds::default());

@@ -3,6 +3,7 @@
 mod bulk;
 mod capacity;
 mod last_words;
+mod opening;
 mod outcomes;
 mod pauses;
 mod repair;

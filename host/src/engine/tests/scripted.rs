@@ -207,6 +207,7 @@ pub fn config() -> EngineConfig {
         live_max: 8,
         parked_max: 4,
         park_max: Duration::from_millis(50),
+        caution: Duration::ZERO,
     }
 }
 

@@ -33,7 +33,9 @@ pub struct Memory {
 #[derive(Default)]
 struct Tables {
     executions: BTreeMap<ExecutionId, Execution>,
-    runs: Vec<Run>,
+    runs: BTreeMap<i64, Run>,
+    /// Given out already.
+    last_run: i64,
     events: Vec<StoredEvent>,
     modules: BTreeMap<TaskName, Module>,
     components: HashMap<Digest, Vec<u8>>,
@@ -42,6 +44,8 @@ struct Tables {
     audit: Vec<AuditView>,
     bulks: Vec<Bulk>,
     secrets: BTreeMap<SecretName, SealedSecret>,
+    /// Somebody has begun to work with it.
+    open: bool,
     closed: bool,
 }
 
@@ -136,8 +140,18 @@ impl Memory {
 
 impl Tables {
     fn run(&mut self, key: RunKey) -> Option<&mut Run> {
-        let index = usize::try_from(key.0).ok()?.checked_sub(1)?;
-        self.runs.get_mut(index)
+        self.runs.get_mut(&key.0)
+    }
+
+    fn new_run(&mut self) -> RunKey {
+        self.last_run += 1;
+        RunKey(self.last_run)
+    }
+
+    /// As if the execution had never been started.
+    fn unmake(&mut self, execution: &ExecutionId, run: RunKey) {
+        self.executions.remove(execution);
+        self.runs.remove(&run.0);
     }
 
     fn execution_of(&mut self, run: RunKey) -> Option<&mut Execution> {
@@ -234,21 +248,10 @@ impl Tables {
             }
         }
         let Some(Execution { view, trouble: troubled, .. }) = self.execution_of(key) else { return };
-        view.waiting = None;
-        match standing {
-            Standing::Open { waiting, .. } => view.waiting = waiting,
-            Standing::Completed { result, at } => {
-                view.status = ExecutionStatus::Completed;
-                view.completed_at = Some(at);
-                view.result = Some(result);
-            }
-            Standing::Failed { failure, trouble, at } => {
-                *troubled = Some(trouble);
-                view.status = ExecutionStatus::Failed;
-                view.completed_at = Some(at);
-                view.error = Some(failure);
-            }
+        if let Standing::Failed { trouble, .. } = &standing {
+            *troubled = Some(trouble.clone());
         }
+        view.stand(standing);
     }
 
     /// Whether an event that has come already answers the wait.

@@ -68,7 +68,7 @@ impl Tables {
         else {
             return None;
         };
-        let new = RunKey(self.runs.len() as i64 + 1);
+        let new = self.new_run();
         let execution = self.execution_of(old)?;
         execution.trouble = None;
         let view = &mut execution.view;
@@ -103,13 +103,13 @@ impl Tables {
         view.run = facts.run.clone();
         view.run_key = new;
         view.waiting = None;
-        self.runs.push(Run { trigger, triggered_by, records, ..Run::new(facts, payload) });
+        self.runs.insert(new.0, Run { trigger, triggered_by, records, ..Run::new(facts, payload) });
         Some(new)
     }
 
     pub(super) fn runs(&self, execution: &ExecutionId) -> Option<Vec<RunView>> {
         let there = &self.executions.get(execution)?.view;
-        let of_it = self.runs.iter().filter(|run| run.facts.execution == *execution);
+        let of_it = self.runs.values().filter(|run| run.facts.execution == *execution);
         Some(
             of_it
                 .map(|run| {

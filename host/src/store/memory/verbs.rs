@@ -4,6 +4,14 @@ use super::*;
 
 #[async_trait]
 impl Store for Memory {
+    fn was_left_open(&self) -> bool {
+        self.tables().open
+    }
+
+    fn new_run(&self) -> RunKey {
+        self.tables().new_run()
+    }
+
     async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
         let mut tables = self.writable()?;
         if let Some(there) = tables.executions.get(&new.id) {
@@ -15,7 +23,7 @@ impl Store for Memory {
         if tables.version(&new.task, new.version).is_none() {
             return Err(no_such_version(&new.task, new.version));
         }
-        let run = RunKey(tables.runs.len() as i64 + 1);
+        let run = new.held.as_ref().map_or_else(|| tables.new_run(), |held| held.run);
         let facts = RunFacts {
             run: RunId::new(&new.id, 0),
             execution: new.id.clone(),
@@ -40,12 +48,17 @@ impl Store for Memory {
             error: None,
             waiting: None,
         };
-        tables.runs.push(Run::new(facts, new.payload));
+        tables.runs.insert(run.0, Run::new(facts, new.payload));
         let order = tables.executions.len();
         tables.executions.insert(new.id.clone(), Execution { order, view, trouble: None });
-        let claimed = if new.claim { tables.claim(run, new.now)? } else { None };
+        if let Some(held) = new.held {
+            tables.claim(run, new.now)?;
+            if let Some(commit) = held.commit {
+                tables.commit(commit).inspect_err(|_| tables.unmake(&new.id, run))?;
+            }
+        }
         let execution = tables.executions[&new.id].view.clone();
-        Ok(Creation::New { execution, run, claimed })
+        Ok(Creation::New { execution, run })
     }
 
     async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
@@ -175,10 +188,11 @@ impl Store for Memory {
 
     async fn recover(&self) -> Result<Vec<Unfinished>, StoreError> {
         let mut tables = self.writable()?;
+        tables.open = true;
         let mut unfinished = Vec::new();
         for execution in tables.executions.values().filter(|execution| !execution.view.status.is_terminal()) {
             let view = &execution.view;
-            let run = &tables.runs[view.run_key.0 as usize - 1];
+            let run = &tables.runs[&view.run_key.0];
             let waiting = view.waiting.is_some() && run.hold == Hold::Free && !tables.event_is_there(view);
             let crashes = run.crashes;
             let held = matches!(view.waiting, Some(Wait::Pause { .. }));
@@ -186,7 +200,8 @@ impl Store for Memory {
         }
         unfinished.sort_by_key(|run| run.run);
         // Of a run that is over nobody can take hold but by force, so its hold does no harm.
-        for run in tables.runs.iter_mut().filter(|run| run.hold == Hold::Held && !run.status.is_terminal()) {
+        for run in tables.runs.values_mut().filter(|run| run.hold == Hold::Held && !run.status.is_terminal())
+        {
             run.hold = Hold::Abandoned;
         }
         Ok(unfinished)

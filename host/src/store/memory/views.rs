@@ -52,7 +52,7 @@ impl Views for Memory {
         let tables = self.tables();
         Ok(tables
             .runs
-            .iter()
+            .values()
             .find(|there| there.facts.run == *run)
             .map(|run| (run.facts.clone(), run.records.clone())))
     }

@@ -9,7 +9,7 @@
 use super::{
     Connection,
     commits::{self, Encoded, FENCE},
-    executions::{self, EXECUTION_ROW, Numbered, RUN_ROW},
+    executions::{self, EXECUTION_ROW, Numbered, RUN_ROW, Start},
     statement::{Value, execute_all, wide},
 };
 use crate::store::StoreError;
@@ -29,7 +29,7 @@ const PACKED_ROWS_MAX: usize = 16;
 
 /// For each connection that writes.
 pub(crate) async fn set_up(connection: &mut Connection) -> Result<(), StoreError> {
-    let one_start = &format!("{EXECUTION_ROW}, {RUN_ROW}");
+    let one_start = &format!("{EXECUTION_ROW}, {RUN_ROW}, bodies");
     for sql in [
         view("one_start", one_start),
         trigger(
@@ -41,6 +41,10 @@ pub(crate) async fn set_up(connection: &mut Connection) -> Result<(), StoreError
                       where not exists (select 1 from executions where execution_key = new.execution_key)"
                 ),
                 executions::insert_runs_of(&new(one_start, "n", "")),
+                executions::insert_first_records_of(
+                    "(select new.run_key as run_key, j.key as number, j.value as body
+                        from json_each(new.bodies) j) c",
+                ),
             ],
         ),
         view("one_commit", ONE_COMMIT),
@@ -109,10 +113,11 @@ async fn insert<const COLUMNS: usize>(
 
 /// Whether it was started: the id is free and the version is there.
 pub(crate) async fn start(connection: &mut Connection, start: &Numbered<'_>) -> Result<bool, StoreError> {
-    let [a, b, c, d, e, f, g, h, i] = executions::execution_row(start);
-    let [j, k, l, m] = executions::run_row(start);
-    let row = [a, b, c, d, e, f, g, h, i, j, k, l, m];
-    match insert(connection, "one_start", &format!("{EXECUTION_ROW}, {RUN_ROW}"), row).await? {
+    let bodies = start.2.commit().map_or(Ok(Value::Null), Encoded::packed_bodies)?;
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = executions::execution_row(start);
+    let [o, p, q, r, s, t, u, v] = executions::run_row(start);
+    let row = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, bodies];
+    match insert(connection, "one_start", &format!("{EXECUTION_ROW}, {RUN_ROW}, bodies"), row).await? {
         None => Ok(true),
         Some(why) if why == NOT_STARTED => Ok(false),
         Some(why) => Err(StoreError::Corrupt(why)),
@@ -121,8 +126,16 @@ pub(crate) async fn start(connection: &mut Connection, start: &Numbered<'_>) -> 
 
 /// Whether [`commit`] will do.
 pub(crate) fn can_be(commit: &Encoded) -> bool {
-    let is_small = commit.bytes() <= PACKED_BYTES_MAX && commit.rows() <= PACKED_ROWS_MAX;
-    is_small || commit.only_records()
+    is_small(commit) || commit.only_records()
+}
+
+/// Whether [`start`] will do.
+pub(crate) fn can_start(start: &Start) -> bool {
+    start.commit().is_none_or(is_small)
+}
+
+fn is_small(commit: &Encoded) -> bool {
+    commit.bytes() <= PACKED_BYTES_MAX && commit.rows() <= PACKED_ROWS_MAX
 }
 
 /// Commits one by itself.

@@ -70,17 +70,13 @@ impl Encoded {
 
     /// As the row of `one_commit` (see `alone`).
     pub(super) fn row(&self) -> Result<[Value; 16], StoreError> {
-        let bodies: Vec<&str> = self.bodies.iter().map(|body| &**body).collect();
-        let change = self.change.as_ref();
-        let [stands, status, at_ms, due_ms, waiting, awaited_event, claim_state] =
-            change.map_or([const { Value::Null }; 7], Change::of_run);
-        let [result, error, trouble, trouble_shape] =
-            change.and_then(Change::end).unwrap_or([const { Value::Null }; 4]);
+        let [stands, status, at_ms, due_ms, waiting, awaited_event, claim_state] = self.of_run();
+        let [result, error, trouble, trouble_shape] = self.end();
         Ok([
             self.claim.run.0.into(),
             self.claim.epoch.0.into(),
             self.first_number.into(),
-            codec::encode("records", &bodies)?.into(),
+            self.packed_bodies()?,
             codec::encode("events", &self.consumed)?.into(),
             stands,
             status,
@@ -94,6 +90,22 @@ impl Encoded {
             trouble,
             trouble_shape,
         ])
+    }
+
+    /// All of the records as one text.
+    pub(super) fn packed_bodies(&self) -> Result<Value, StoreError> {
+        let bodies: Vec<&str> = self.bodies.iter().map(|body| &**body).collect();
+        Ok(codec::encode("records", &bodies)?.into())
+    }
+
+    /// What changes in the row of the run (see [`Change::of_run`]); null what does not.
+    pub(super) fn of_run(&self) -> [Value; 7] {
+        self.change.as_ref().map_or([const { Value::Null }; 7], Change::of_run)
+    }
+
+    /// What the row of an execution gets that is over (see [`Change::end`]); null where it is not.
+    pub(super) fn end(&self) -> [Value; 4] {
+        self.change.as_ref().and_then(Change::end).unwrap_or([const { Value::Null }; 4])
     }
 
     /// Whether it does nothing but record, and little enough for a single statement.
@@ -248,6 +260,11 @@ fn merge(commits: &[&Encoded]) -> Vec<(Claim, Change)> {
 }
 
 pub(super) fn insert_records(commits: &[&Encoded]) -> Vec<Statement> {
+    insert_rows(commits, insert_records_of)
+}
+
+/// `insert`: how, given the name of a table of the rows.
+pub(super) fn insert_rows(commits: &[&Encoded], insert: fn(&str) -> String) -> Vec<Statement> {
     let rows: Vec<[Value; 4]> = commits
         .iter()
         .flat_map(|commit| {
@@ -256,9 +273,7 @@ pub(super) fn insert_records(commits: &[&Encoded]) -> Vec<Statement> {
             })
         })
         .collect();
-    wide(&rows, |values| {
-        format!("with c (run_key, epoch, number, body) as ({values}) {}", insert_records_of("c"))
-    })
+    wide(&rows, |values| format!("with c (run_key, epoch, number, body) as ({values}) {}", insert("c")))
 }
 
 /// `c`, here and below: whatever has rows with the columns that are read of it.

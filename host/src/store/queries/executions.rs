@@ -1,19 +1,24 @@
 //! Starting executions.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use sqlx::Row as _;
-use stepbox_domain::{
-    Digest, ExecutionId, ExecutionStatus, Fingerprint, RunId, TaskName, audit::Chain, run::RunFacts,
-};
+use stepbox_domain::{ExecutionId, ExecutionStatus, Fingerprint, RunId, audit::Chain};
 
 use super::{
     Connection, alone,
+    commits::{self, Encoded},
     statement::{Statement, Value, execute_all, fetch_all, wide},
     views,
 };
 use crate::store::{
-    Claim, Claimed, Creation, Epoch, ExecutionView, NewExecution, RunKey, StoreError, codec, no_such_version,
+    Claim, Commit, Creation, ExecutionView, NewExecution, RunKey, Standing, StoreError, no_such_version,
 };
 
 /// The keys that new rows get. The writer gives them out itself, so that an execution and its
@@ -22,24 +27,17 @@ use crate::store::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keys {
     pub next_execution: i64,
-    pub next_run: i64,
     pub next_event: i64,
 }
 
-impl Keys {
-    pub(crate) async fn read(connection: &mut Connection) -> Result<Keys, StoreError> {
-        let row = sqlx::query(
-            "select (select coalesce(max(execution_key), 0) + 1 from executions) as next_execution,
-                    (select coalesce(max(run_key), 0) + 1 from runs) as next_run,
-                    (select coalesce(max(seq), 0) + 1 from events) as next_event",
-        )
-        .fetch_one(connection)
-        .await?;
-        Ok(Keys {
-            next_execution: row.try_get("next_execution")?,
-            next_run: row.try_get("next_run")?,
-            next_event: row.try_get("next_event")?,
-        })
+/// The keys that new runs get; from the store as well as from its writer, since a run can be under way
+/// before it is in the table.
+#[derive(Clone, Debug)]
+pub(crate) struct RunKeys(Arc<AtomicI64>);
+
+impl RunKeys {
+    pub(crate) fn next(&self) -> RunKey {
+        RunKey(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -47,38 +45,91 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub keys: Keys,
+    pub runs: RunKeys,
     /// The end of the audit trail; none where it has to be looked up.
     pub trail: Option<Chain>,
-    /// Of versions that were there once. A number is never given twice, so this cannot grow stale
-    /// in any way but that the version is gone.
-    digests: HashMap<(TaskName, u32), Digest>,
 }
 
 impl Known {
     pub(crate) async fn read(connection: &mut Connection) -> Result<Known, StoreError> {
-        Ok(Known { keys: Keys::read(connection).await?, trail: None, digests: HashMap::new() })
+        let row = sqlx::query(
+            "select (select coalesce(max(execution_key), 0) + 1 from executions) as next_execution,
+                    (select coalesce(max(run_key), 0) + 1 from runs) as next_run,
+                    (select coalesce(max(seq), 0) + 1 from events) as next_event",
+        )
+        .fetch_one(connection)
+        .await?;
+        let keys =
+            Keys { next_execution: row.try_get("next_execution")?, next_event: row.try_get("next_event")? };
+        let runs = RunKeys(Arc::new(AtomicI64::new(row.try_get("next_run")?)));
+        Ok(Known { keys, runs, trail: None })
+    }
+}
+
+/// A start in the form in which it is written.
+#[derive(Debug)]
+pub(crate) struct Start {
+    new: NewExecution,
+    /// What its run has come to by now.
+    commit: Option<Encoded>,
+    /// How it stands after that, where it differs from any start.
+    standing: Option<Standing>,
+}
+
+/// Of a start whose run has not come to anything yet.
+const NOTHING: [Value; 4] = [const { Value::Null }; 4];
+
+impl Start {
+    pub(crate) fn of(mut new: NewExecution) -> Result<Self, StoreError> {
+        let commit = new.held.as_mut().and_then(|held| held.commit.take());
+        let is_its_own = |commit: &Commit| {
+            let run = new.held.as_ref().map(|held| Claim::first(held.run));
+            run == Some(commit.claim) && commit.first_number == 0 && commit.consumed.is_empty()
+        };
+        if !commit.as_ref().is_none_or(is_its_own) {
+            return Err(StoreError::Corrupt("a run cannot begin with what another has come to".to_owned()));
+        }
+        let standing = commit.as_ref().and_then(|commit| commit.standing.clone());
+        Ok(Start { new, commit: commit.map(Encoded::of).transpose()?, standing })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.new.payload.len_bytes() + self.commit.as_ref().map_or(0, Encoded::bytes)
+    }
+
+    /// How many records it begins with.
+    pub(crate) fn rows(&self) -> usize {
+        self.commit.as_ref().map_or(0, Encoded::rows)
+    }
+
+    /// See [`Encoded::of_run`].
+    fn change(&self) -> [Value; 7] {
+        self.commit.as_ref().map_or([const { Value::Null }; 7], Encoded::of_run)
+    }
+
+    pub(super) fn commit(&self) -> Option<&Encoded> {
+        self.commit.as_ref()
     }
 }
 
 /// A start with the keys of its execution and its first run.
-pub(super) type Numbered<'a> = (i64, i64, &'a NewExecution);
+pub(super) type Numbered<'a> = (i64, i64, &'a Start);
 
 /// Starts all of `starts`. `alone`: as a transaction of its own, else within the one that is open.
 pub(crate) async fn create(
     connection: &mut Connection,
     known: &mut Known,
-    starts: &[&NewExecution],
+    starts: &[&Start],
     alone: bool,
 ) -> Result<Vec<Result<Creation, StoreError>>, StoreError> {
-    learn_digests(connection, known, starts).await?;
     // Of several starts under one id the first is made, the others look at what it has made.
     let mut places = HashMap::new();
     let mut numbered = Vec::with_capacity(starts.len());
     for start in starts {
-        places.entry(&start.id).or_insert_with(|| {
-            numbered.push((known.keys.next_execution, known.keys.next_run, *start));
+        places.entry(&start.new.id).or_insert_with(|| {
+            let run = start.new.held.as_ref().map_or_else(|| known.runs.next(), |held| held.run);
+            numbered.push((known.keys.next_execution, run.0, *start));
             known.keys.next_execution += 1;
-            known.keys.next_run += 1;
             numbered.len() - 1
         });
     }
@@ -87,6 +138,7 @@ pub(crate) async fn create(
         several => {
             let inserted = execute_all(connection, insert_executions(several)).await?;
             execute_all(connection, insert_runs(several)).await?;
+            execute_all(connection, insert_first_records(several)).await?;
             inserted
         }
     };
@@ -96,85 +148,81 @@ pub(crate) async fn create(
     };
 
     let mut made = HashSet::new();
-    let outcome = |start: &&NewExecution| {
-        let (execution_key, run_key, first) = numbered[places[&start.id]];
-        let (key, view, fingerprint) = match there.as_ref().map(|there| there.get(&start.id)) {
-            None => (execution_key, new_view(first, run_key), first.fingerprint.clone()),
+    let outcome = |start: &Start| {
+        let new = &start.new;
+        let (execution_key, run_key, first) = numbered[places[&new.id]];
+        let (key, view, fingerprint) = match there.as_ref().map(|there| there.get(&new.id)) {
+            None => (execution_key, new_view(first, run_key), first.new.fingerprint.clone()),
             Some(Some(there)) => there.clone(),
-            Some(None) => return Err(no_such_version(&start.task, start.version)),
+            Some(None) => return Err(no_such_version(&new.task, new.version)),
         };
-        if key == execution_key && made.insert(&first.id) {
-            let claimed = start.claim.then(|| claimed(known, start, run_key)).transpose()?;
-            return Ok(Creation::New { execution: view, run: RunKey(run_key), claimed });
+        if key == execution_key && made.insert(run_key) {
+            return Ok(Creation::New { execution: view, run: RunKey(run_key) });
         }
-        Ok(match fingerprint == start.fingerprint {
+        Ok(match fingerprint == new.fingerprint {
             true => Creation::Replay(view),
             false => Creation::Clash { task: view.task },
         })
     };
-    Ok(starts.iter().map(outcome).collect())
+    Ok(starts.iter().copied().map(outcome).collect())
 }
 
 /// How an execution stands that has just been created.
-fn new_view(start: &NewExecution, run_key: i64) -> ExecutionView {
-    ExecutionView {
-        id: start.id.clone(),
-        task: start.task.clone(),
-        payload: start.payload.clone(),
-        fingerprint: start.fingerprint.clone(),
-        status: if start.claim { ExecutionStatus::Running } else { ExecutionStatus::Scheduled },
-        scheduled_at: start.now,
+fn new_view(start: &Start, run_key: i64) -> ExecutionView {
+    let Start { new, standing, .. } = start;
+    let mut view = ExecutionView {
+        id: new.id.clone(),
+        task: new.task.clone(),
+        payload: new.payload.clone(),
+        fingerprint: new.fingerprint.clone(),
+        status: if new.held.is_some() { ExecutionStatus::Running } else { ExecutionStatus::Scheduled },
+        scheduled_at: new.now,
         completed_at: None,
-        version: start.version,
-        run: RunId::new(&start.id, 0),
+        version: new.version,
+        run: RunId::new(&new.id, 0),
         run_key: RunKey(run_key),
         result: None,
         error: None,
         waiting: None,
+    };
+    if let Some(standing) = standing.clone() {
+        view.stand(standing);
     }
-}
-
-fn claimed(known: &Known, start: &NewExecution, run_key: i64) -> Result<Claimed, StoreError> {
-    let digest = known.digests.get(&(start.task.clone(), start.version));
-    Ok(Claimed {
-        claim: Claim { run: RunKey(run_key), epoch: Epoch(1) },
-        facts: RunFacts {
-            run: RunId::new(&start.id, 0),
-            execution: start.id.clone(),
-            index: 0,
-            task: start.task.clone(),
-            version: start.version,
-            created_at: start.now,
-            deadline: start.deadline,
-        },
-        payload: start.payload.clone(),
-        digest: digest.cloned().ok_or_else(|| no_such_version(&start.task, start.version))?,
-        records: Vec::new(),
-        events: Vec::new(),
-        crashes: 0,
-    })
+    view
 }
 
 /// Those whose id is free and whose version is there.
 fn insert_executions(starts: &[Numbered<'_>]) -> Vec<Statement> {
-    let rows: Vec<[Value; 9]> = starts.iter().map(execution_row).collect();
+    let rows: Vec<[Value; 14]> = starts.iter().map(execution_row).collect();
     wide(&rows, |values| format!("with n ({EXECUTION_ROW}) as ({values}) {}", insert_executions_of("n")))
 }
 
-pub(super) const EXECUTION_ROW: &str =
-    "execution_key, execution_id, task_name, fingerprint, status, now_ms, run_key, version, payload";
+pub(super) const EXECUTION_ROW: &str = "execution_key, execution_id, task_name, fingerprint, status, now_ms, run_key, version, payload, \
+     completed_ms, result, error, trouble, trouble_shape";
 
-pub(super) fn execution_row((execution_key, run_key, start): &Numbered<'_>) -> [Value; 9] {
+pub(super) fn execution_row((execution_key, run_key, start): &Numbered<'_>) -> [Value; 14] {
+    let new = &start.new;
+    let [_, status, completed_ms, ..] = start.change();
+    let [result, error, trouble, trouble_shape] = start.commit.as_ref().map_or(NOTHING, Encoded::end);
     [
         (*execution_key).into(),
-        start.id.as_str().into(),
-        start.task.as_str().into(),
-        start.fingerprint.as_str().into(),
-        if start.claim { "running" } else { "scheduled" }.into(),
-        start.now.as_ms().into(),
+        new.id.as_str().into(),
+        new.task.as_str().into(),
+        new.fingerprint.as_str().into(),
+        match (status, &new.held) {
+            (Value::Null, Some(_)) => "running".into(),
+            (Value::Null, None) => "scheduled".into(),
+            (status, _) => status,
+        },
+        new.now.as_ms().into(),
         (*run_key).into(),
-        i64::from(start.version).into(),
-        start.payload.as_str().into(),
+        i64::from(new.version).into(),
+        new.payload.as_str().into(),
+        completed_ms,
+        result,
+        error,
+        trouble,
+        trouble_shape,
     ]
 }
 
@@ -182,9 +230,10 @@ pub(super) fn execution_row((execution_key, run_key, start): &Numbered<'_>) -> [
 pub(super) fn insert_executions_of(n: &str) -> String {
     format!(
         "insert into executions (execution_key, execution_id, task_name, fingerprint, status, scheduled_ms,
-                                 run_key, run_index, version, payload)
+                                 run_key, run_index, version, payload, completed_ms, result, error, trouble,
+                                 trouble_shape)
          select n.execution_key, n.execution_id, n.task_name, n.fingerprint, n.status, n.now_ms,
-                n.run_key, 0, n.version, n.payload
+                n.run_key, 0, n.version, n.payload, n.completed_ms, n.result, n.error, n.trouble, n.trouble_shape
            from {n} join module_versions v on v.task_name = n.task_name and v.version = n.version
           where true
          on conflict (execution_id) do nothing"
@@ -193,12 +242,12 @@ pub(super) fn insert_executions_of(n: &str) -> String {
 
 /// The first runs of those executions that have just been inserted under the same keys.
 fn insert_runs(starts: &[Numbered<'_>]) -> Vec<Statement> {
-    let rows: Vec<[Value; 6]> = starts
+    let rows: Vec<[Value; 10]> = starts
         .iter()
         .map(|numbered| {
             let (execution_key, run_key, _) = numbered;
-            let [deadline_ms, epoch, started_ms, claim_state] = run_row(numbered);
-            [(*run_key).into(), (*execution_key).into(), deadline_ms, epoch, started_ms, claim_state]
+            let [a, b, c, d, e, f, g, h] = run_row(numbered);
+            [(*run_key).into(), (*execution_key).into(), a, b, c, d, e, f, g, h]
         })
         .collect();
     wide(&rows, |values| {
@@ -207,24 +256,53 @@ fn insert_runs(starts: &[Numbered<'_>]) -> Vec<Statement> {
 }
 
 /// Beside the two keys.
-pub(super) const RUN_ROW: &str = "deadline_ms, epoch, started_ms, claim_state";
+pub(super) const RUN_ROW: &str =
+    "deadline_ms, epoch, started_ms, claim_state, due_ms, claim_records, waiting, awaited_event";
 
-pub(super) fn run_row((_, _, start): &Numbered<'_>) -> [Value; 4] {
+pub(super) fn run_row((_, _, start): &Numbered<'_>) -> [Value; 8] {
+    let new = &start.new;
+    let is_held = new.held.is_some();
+    let [stands, _, _, due_ms, waiting, awaited_event, claim_state] = start.change();
     [
-        start.deadline.map(|deadline| deadline.as_ms()).into(),
-        i64::from(start.claim).into(),
-        start.claim.then_some(start.now.as_ms()).into(),
-        if start.claim { "held" } else { "free" }.into(),
+        new.deadline.map(|deadline| deadline.as_ms()).into(),
+        i64::from(is_held).into(),
+        is_held.then_some(new.now.as_ms()).into(),
+        match (claim_state, is_held) {
+            (Value::Null, true) => "held".into(),
+            (Value::Null, false) => "free".into(),
+            (claim_state, _) => claim_state,
+        },
+        if matches!(stands, Value::Int(1)) { due_ms } else { new.now.as_ms().into() },
+        // See `commits::change_runs_of`.
+        if matches!(waiting, Value::Null) { 0.into() } else { (-1).into() },
+        waiting,
+        awaited_event,
     ]
 }
 
 pub(super) fn insert_runs_of(n: &str) -> String {
     format!(
         "insert into runs (run_key, execution_key, run_index, version, trigger, status, created_ms, started_ms,
-                           deadline_ms, claim_epoch, claim_state, claim_records, crashes, due_ms)
+                           completed_ms, deadline_ms, claim_epoch, claim_state, claim_records, crashes, due_ms,
+                           waiting, awaited_event)
          select n.run_key, n.execution_key, 0, e.version, 'initial', e.status, e.scheduled_ms, n.started_ms,
-                n.deadline_ms, n.epoch, n.claim_state, 0, 0, e.scheduled_ms
+                e.completed_ms, n.deadline_ms, n.epoch, n.claim_state, n.claim_records, 0, n.due_ms,
+                n.waiting, n.awaited_event
            from {n} join executions e on e.execution_key = n.execution_key"
+    )
+}
+
+fn insert_first_records(starts: &[Numbered<'_>]) -> Vec<Statement> {
+    let commits: Vec<&Encoded> = starts.iter().filter_map(|(_, _, start)| start.commit.as_ref()).collect();
+    commits::insert_rows(&commits, insert_first_records_of)
+}
+
+/// No fence but that the run is there: it came with them.
+pub(super) fn insert_first_records_of(c: &str) -> String {
+    format!(
+        "insert into records (run_key, number, body)
+         select c.run_key, c.number, c.body
+           from {c} join runs r on r.run_key = c.run_key"
     )
 }
 
@@ -250,28 +328,4 @@ async fn by_ids(
             Ok((view.id.clone(), (row.try_get("execution_key")?, view, fingerprint)))
         })
         .collect()
-}
-
-/// Looks up the digests that claims of `starts` will need.
-async fn learn_digests(
-    connection: &mut Connection,
-    known: &mut Known,
-    starts: &[&NewExecution],
-) -> Result<(), StoreError> {
-    for start in starts.iter().filter(|start| start.claim) {
-        let version = (start.task.clone(), start.version);
-        if known.digests.contains_key(&version) {
-            continue;
-        }
-        let digest: Option<String> =
-            sqlx::query_scalar("select digest from module_versions where task_name = $1 and version = $2")
-                .bind(start.task.as_str())
-                .bind(i64::from(start.version))
-                .fetch_optional(&mut *connection)
-                .await?;
-        if let Some(digest) = digest {
-            known.digests.insert(version, codec::digest(&digest)?);
-        }
-    }
-    Ok(())
 }

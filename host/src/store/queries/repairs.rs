@@ -221,8 +221,7 @@ async fn replace(
     held: &Held,
     replace: &Replace,
 ) -> Result<RunKey, StoreError> {
-    let (old, new) = (repair.claim.run, RunKey(known.keys.next_run));
-    known.keys.next_run += 1;
+    let (old, new) = (repair.claim.run, known.runs.next());
     insert_records(connection, old, held.records, replace.end.as_slice()).await?;
     sqlx::query(
         "update runs as r

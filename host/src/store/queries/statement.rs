@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Either, Executor, query::Query, sqlite::SqliteArgument
 use super::{Connection, Row};
 use crate::store::StoreError;
 
-/// How many rows a wide statement takes. The widest binds at most 256 × 10 of SQLite's 32,766
+/// How many rows a wide statement takes. The widest binds at most 256 × 14 of SQLite's 32,766
 /// parameters.
 const WIDTHS: [usize; 5] = [1, 4, 16, 64, 256];
 const WIDEST: usize = WIDTHS[WIDTHS.len() - 1];

@@ -50,11 +50,7 @@ async fn trail(store: &Arc<dyn Store>) -> Vec<AuditView> {
 }
 
 async fn fails(store: &Arc<dyn Store>, name: &str, message: &str, ms: i64) {
-    let start = NewExecution { claim: true, ..start(name, "order", "{}") };
-    let Creation::New { claimed: Some(claimed), .. } = store.create_execution(start).await.unwrap() else {
-        panic!("{name} is not new")
-    };
-    end_failed(store, claimed.claim, message, ms).await;
+    end_failed(store, claimed(store, name).await, message, ms).await;
 }
 
 async fn end_failed(store: &Arc<dyn Store>, claim: Claim, message: &str, ms: i64) {

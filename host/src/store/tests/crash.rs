@@ -55,6 +55,18 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     }
 }
 
+/// The engine is more careful then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_knows_whether_it_was_closed() {
+    let (store, directory) = sqlite().await;
+    assert!(!store.was_left_open(), "nobody has had it before");
+    with_order(&store).await;
+    assert!(open(&as_left_on_disk(directory.path())).await.was_left_open());
+    store.close().await;
+    drop(store);
+    assert!(!open(&directory).await.was_left_open());
+}
+
 /// A repair is many statements: a kill between any two of them leaves all or nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repair_is_there_as_a_whole_or_not_at_all_after_a_kill() {

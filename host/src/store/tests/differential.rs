@@ -20,7 +20,8 @@ use crate::store::*;
 /// A verb about one execution.
 #[derive(Clone, Debug)]
 enum Verb {
-    Create(NewExecution),
+    /// Whether held from the start, and with what the run has come to.
+    Create(Box<(NewExecution, Option<Option<Commit>>)>),
     Claim,
     /// Under the claim of that number, counted from the execution's first; whose run key is
     /// filled in for each store.
@@ -62,11 +63,17 @@ impl Side {
         let mut seen = seen;
         let id = id(execution);
         let answer = match verb {
-            Verb::Create(new) => {
-                let created = store.create_execution(new).await;
-                if let Ok(Creation::New { run, claimed, .. }) = &created {
+            Verb::Create(start) => {
+                let (new, hold) = *start;
+                let claim = hold.as_ref().map(|_| Claim::first(store.new_run()));
+                let hold = claim.zip(hold).map(|(claim, commit)| HeldRun {
+                    run: claim.run,
+                    commit: commit.map(|commit| Commit { claim, ..commit }),
+                });
+                let created = store.create_execution(NewExecution { held: hold, ..new }).await;
+                if let Ok(Creation::New { run, .. }) = &created {
                     seen.run = Some(*run);
-                    seen.claims.extend(claimed.iter().map(|claimed| claimed.claim));
+                    seen.claims.extend(claim);
                 }
                 format!("{created:?}")
             }

@@ -89,7 +89,7 @@ pub(super) fn start(id_text: &str, task_name: &str, payload: &str) -> NewExecuti
         version: 1,
         now: at(1_000),
         deadline: None,
-        claim: false,
+        held: None,
     }
 }
 
@@ -120,11 +120,17 @@ pub(super) async fn scheduled(store: &Arc<dyn Store>, id: &str) -> RunKey {
 
 /// A new execution of "order", claimed with its start.
 pub(super) async fn claimed(store: &Arc<dyn Store>, id: &str) -> Claim {
-    let start = NewExecution { claim: true, ..start(id, "order", "{}") };
-    match store.create_execution(start).await.unwrap() {
-        Creation::New { claimed: Some(claimed), .. } => claimed.claim,
+    let run = store.new_run();
+    match store.create_execution(held(start(id, "order", "{}"), run, None)).await.unwrap() {
+        Creation::New { run: made, .. } => assert_eq!(made, run),
         other => panic!("{other:?}"),
     }
+    Claim::first(run)
+}
+
+/// `new` with a run that is driven already, and has come to `commit`.
+pub(super) fn held(new: NewExecution, run: RunKey, commit: Option<Commit>) -> NewExecution {
+    NewExecution { held: Some(HeldRun { run, commit }), ..new }
 }
 
 /// A commit that does nothing yet.

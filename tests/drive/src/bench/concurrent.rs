@@ -54,10 +54,7 @@ async fn rate(client: &Client, ids: &str, tell: bool) -> anyhow::Result<f64> {
     let begin = Instant::now();
     let all = (0..EXECUTIONS).map(|number| {
         let (client, id) = (client.clone(), format!("{ids}-{number}"));
-        tokio::spawn(async move {
-            client.start(&id, "bench", &json!({ "steps": STEPS, "tell": tell })).await?;
-            client.result(&id).await.map(|_| ())
-        })
+        tokio::spawn(async move { client.run(&id, "bench", &json!({ "steps": STEPS, "tell": tell })).await })
     });
     for one in all.collect::<Vec<_>>() {
         one.await??;

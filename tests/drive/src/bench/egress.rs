@@ -37,8 +37,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let id = format!("egress-{round}");
         let begin = Instant::now();
         let load = json!({ "steps": 0, "fetch": { "url": url, "times": REQUESTS } });
-        client.start(&id, "bench", &load).await?;
-        client.result(&id).await?;
+        client.run(&id, "bench", &load).await?;
         let rate = f64::from(REQUESTS) / begin.elapsed().as_secs_f64();
         // The first round warms up.
         if round > 0 {

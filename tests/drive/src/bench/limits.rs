@@ -17,8 +17,7 @@ const TIMES_QUIET_MAX: f64 = 2.0;
 /// From the start of one execution to its result, in milliseconds.
 async fn took_ms(client: &Client, id: &str, load: &Value) -> anyhow::Result<f64> {
     let begin = Instant::now();
-    client.start(id, "bench", load).await?;
-    client.result(id).await?;
+    client.run(id, "bench", load).await?;
     Ok(ms_since(begin))
 }
 

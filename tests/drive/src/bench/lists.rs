@@ -232,8 +232,7 @@ impl WriteLoad {
                 let mut number = 0;
                 while !over.load(Ordering::Relaxed) {
                     let id = format!("load-{writer}-{number}");
-                    client.start(&id, "bench", &json!({ "steps": 10 })).await?;
-                    client.result(&id).await?;
+                    client.run(&id, "bench", &json!({ "steps": 10 })).await?;
                     number += 1;
                     done.fetch_add(10, Ordering::Relaxed);
                 }

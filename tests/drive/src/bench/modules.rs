@@ -24,8 +24,7 @@ pub async fn upload(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let answer = client.upload("uploaded", another(&bench.component, round)).await?;
         uploads.push(ms_since(begin));
         let id = format!("uploaded-{round}");
-        client.start(&id, "uploaded", &json!({ "steps": 1 })).await?;
-        client.result(&id).await?;
+        client.run(&id, "uploaded", &json!({ "steps": 1 })).await?;
         runnable.push(ms_since(begin));
         compiled.push(answer["compiledInMs"].as_f64().unwrap_or(f64::NAN));
     }
@@ -59,8 +58,7 @@ pub async fn restart(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         ready.push(ms_since(begin));
         for number in 0..MODULES {
             let id = format!("restart-{round}-{number}");
-            client.start(&id, &format!("task-{number}"), &json!({ "steps": 1 })).await?;
-            client.result(&id).await?;
+            client.run(&id, &format!("task-{number}"), &json!({ "steps": 1 })).await?;
         }
         all.push(ms_since(begin));
         (binary, data) = host.kill_9().await?;

@@ -49,8 +49,7 @@ async fn run_s(client: &Client, steps: u32, every: Option<u32>, rounds: usize) -
     for round in 0..rounds {
         let id = format!("replay-{steps}-{}-{round}", every.unwrap_or_default());
         let begin = Instant::now();
-        client.start(&id, "bench", &json!({ "steps": steps, "sleep_every": every })).await?;
-        client.result(&id).await?;
+        client.run(&id, "bench", &json!({ "steps": steps, "sleep_every": every })).await?;
         seconds.push(begin.elapsed().as_secs_f64());
     }
     Ok(median(&mut seconds))

@@ -43,8 +43,7 @@ pub async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 /// Steps each second.
 async fn rate(client: &Client, id: &str, tell: bool) -> anyhow::Result<f64> {
     let begin = Instant::now();
-    client.start(id, "bench", &json!({ "steps": STEPS, "tell": tell })).await?;
-    client.result(id).await?;
+    client.run(id, "bench", &json!({ "steps": STEPS, "tell": tell })).await?;
     Ok(f64::from(STEPS) / begin.elapsed().as_secs_f64())
 }
 

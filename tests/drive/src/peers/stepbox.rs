@@ -48,8 +48,7 @@ impl Peer for Stepbox {
 impl Adapter for Served {
     fn execute<'a>(&'a self, id: &'a str, steps: u32) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.client.start(id, "bench", &json!({ "steps": steps })).await?;
-            self.client.result(id).await?;
+            self.client.run(id, "bench", &json!({ "steps": steps })).await?;
             Ok(())
         })
     }

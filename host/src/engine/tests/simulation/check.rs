@@ -12,7 +12,7 @@ use stepbox_domain::{
     step::{AttemptState, StepKind},
 };
 
-use super::world::{Body, World};
+use super::world::{Body, Seen, World};
 use crate::store::{RunView, Trigger, Views};
 
 pub fn check(world: &World) {
@@ -30,7 +30,7 @@ pub fn check(world: &World) {
         for (index, run) in runs.iter().enumerate() {
             assert_eq!(run.index as usize, index, "{runs:#?}");
             assert_eq!(run.trigger == Trigger::Initial, index == 0, "{run:#?}");
-            cancelled += check_run(world, run, &seen.began);
+            cancelled += check_run(world, run, &seen);
         }
         check_events(world, execution, &runs);
     }
@@ -39,7 +39,7 @@ pub fn check(world: &World) {
 }
 
 /// How often it was cancelled (by a restart or a rerun too).
-fn check_run(world: &World, view: &RunView, began: &[Body]) -> u64 {
+fn check_run(world: &World, view: &RunView, seen: &Seen) -> u64 {
     let (facts, records) = now(world.1.journal(&view.run)).expect("it has a journal");
     let mut over = false;
     let mut cancels = 0;
@@ -66,7 +66,7 @@ fn check_run(world: &World, view: &RunView, began: &[Body]) -> u64 {
 
     for step in run.steps().iter().filter(|step| step.call.kind() == StepKind::Step) {
         let own: Vec<&Body> =
-            began.iter().filter(|body| body.run == view.run && body.key == step.key).collect();
+            seen.began.iter().filter(|body| body.run == view.run && body.key == step.key).collect();
         if step.kept_from.is_some() {
             assert!(own.is_empty(), "2: {} was kept, and ran again: {own:#?} {step:#?}", step.key);
             continue;
@@ -75,9 +75,14 @@ fn check_run(world: &World, view: &RunView, began: &[Body]) -> u64 {
         if step.resolved.is_some() {
             continue;
         }
-        let last = own.last().unwrap_or_else(|| panic!("2: {} never ran: {step:#?}", step.key));
+        // What a start did that came to nothing, since it had been made before, is seen by nobody.
+        let recorded = result.to_value().and_then(|value| value["nonce"].as_str().map(str::to_owned));
+        let counts =
+            |body: &&&Body| seen.let_out.contains(&body.instance) || recorded == Some(body.nonce.to_string());
+        let last = own.iter().rfind(counts);
+        let last = last.unwrap_or_else(|| panic!("2: {} never ran: {step:#?}", step.key));
         assert_eq!(
-            result.to_value().and_then(|value| value["nonce"].as_str().map(str::to_owned)),
+            recorded,
             Some(last.nonce.to_string()),
             "2: {} ran again after it had completed: {own:#?} {step:#?}",
             step.key

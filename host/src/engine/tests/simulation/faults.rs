@@ -62,8 +62,18 @@ macro_rules! verb {
 
 #[async_trait]
 impl Store for Faulty {
+    fn was_left_open(&self) -> bool {
+        self.store.was_left_open()
+    }
+
+    fn new_run(&self) -> RunKey {
+        self.store.new_run()
+    }
+
     async fn create_execution(&self, new: NewExecution) -> Result<Creation, StoreError> {
-        verb!(self, self.store.create_execution(new))
+        let created = verb!(self, self.store.create_execution(new));
+        // Made, but nobody gets to know.
+        self.fault().and(created)
     }
 
     async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {

@@ -123,7 +123,8 @@ impl Guest for Player {
     }
 
     fn steps(&self, setup: StepSetup) -> Box<dyn StepRunner> {
-        Box::new(Bodies { world: self.0.clone(), run: setup.context.run_id, gate: setup.gate })
+        let (world, instance) = (self.0.clone(), self.0.roll(u64::MAX));
+        Box::new(Bodies { world, instance, run: setup.context.run_id, gate: setup.gate })
     }
 }
 
@@ -211,15 +212,30 @@ impl Handler {
 
 struct Bodies {
     world: World,
+    instance: u64,
     run: RunId,
     gate: Arc<Gate>,
 }
 
+impl Drop for Bodies {
+    fn drop(&mut self) {
+        self.look_at_gate();
+    }
+}
+
 impl Bodies {
+    /// Notes whether anything can have come out of what was done here.
+    fn look_at_gate(&self) {
+        if self.gate.is_open() {
+            self.world.see(|seen| _ = seen.let_out.insert(self.instance));
+        }
+    }
+
     /// Does something that is seen outside. What it was given is on disk by then, however the handler
     /// came by it.
     async fn speaks(&self, input: &Value) {
         self.gate.passed().await;
+        self.look_at_gate();
         self.world.count(|counts| &mut counts.spoken);
         if let Some(heard) = input["last"]["nonce"].as_str() {
             let journal = self.world.1.journal(&self.run).now_or_never();
@@ -235,12 +251,13 @@ impl StepRunner for Bodies {
         let input = input.to_value().expect("our own input");
         let nonce = self.world.roll(u64::MAX);
         self.world.count(|counts| &mut counts.bodies);
+        self.look_at_gate();
         if !self.gate.is_open() {
             self.world.count(|counts| &mut counts.ahead);
         }
         self.world.tell(format!("{} {function} attempt {attempt} begins", self.run));
         let key = StepKey::parse(input["key"].as_str().expect("a key")).expect("a key");
-        let body = Body { run: self.run.clone(), key, attempt, nonce };
+        let body = Body { run: self.run.clone(), key, attempt, nonce, instance: self.instance };
         self.world.see(|seen| seen.began.push(body));
         let speaks_at = self.world.roll(4);
         if speaks_at == 0 {

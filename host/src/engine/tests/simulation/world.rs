@@ -1,7 +1,7 @@
 //! What is there besides the host: time, chance, and what everybody has seen. Outlives crashes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,6 +36,8 @@ pub struct Seen {
     pub started: BTreeMap<ExecutionId, usize>,
     /// Bodies of steps, in the order in which they began.
     pub began: Vec<Body>,
+    /// Instances of which something can have been seen, if they did anything.
+    pub let_out: BTreeSet<u64>,
     /// Acknowledged cancels.
     pub cancelled: u64,
     /// The events that were sent to each execution, in order.
@@ -57,6 +59,7 @@ pub struct Body {
     pub key: StepKey,
     pub attempt: u32,
     pub nonce: u64,
+    pub instance: u64,
 }
 
 /// How often what happened, to see that the dice leave nothing out.

@@ -98,22 +98,26 @@ pub(super) async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, ver
     }
 }
 
+/// In the place of one that is filled in for each store.
+const NO_CLAIM: Claim = Claim { run: RunKey(0), epoch: Epoch(0) };
+
 fn any_start(dice: &mut Dice, execution: &str, versions: u32) -> Verb {
     let payload = if dice.one_in(5) { "[2]" } else { "[1]" };
-    Verb::Create(NewExecution {
+    let new = NewExecution {
         version: 1 + dice.below(u64::from(versions) + 1) as u32,
         now: at(1_000 + dice.below(5) as i64),
         deadline: dice.one_in(2).then_some(at(9_000)),
-        claim: dice.one_in(2),
         ..start(execution, dice.of(&["order", "refund"]), payload)
-    })
+    };
+    let is_held = dice.one_in(2);
+    let hold = is_held.then(|| dice.one_in(2).then(|| come_to(dice, commit(NO_CLAIM, 0))));
+    Verb::Create(Box::new((new, hold)))
 }
 
 async fn any_commit(dice: &mut Dice, model: &Side, execution: &str, claim: Claim) -> Commit {
     let Some(view) = model.store.execution(&id(execution)).await.unwrap() else { return commit(claim, 0) };
     let length = model.store.journal(&view.run).await.unwrap().unwrap().1.len() as u64;
-    let records = (0..dice.below(4)).map(|_| dice.of(&[step_ran("s"), captured("[]")])).collect();
-    let mut commit = recording(claim, length, records);
+    let mut commit = come_to(dice, commit(claim, length));
     if dice.one_in(3) {
         let pending = model.store.events_after(view.run_key, 0).await.unwrap();
         commit.consumed = pending.iter().take(1).map(|event| event.seq).collect();
@@ -124,6 +128,12 @@ async fn any_commit(dice: &mut Dice, model: &Side, execution: &str, claim: Claim
     if dice.one_in(40) && !commit.records.is_empty() && length > 0 {
         commit.first_number = dice.below(length);
     }
+    commit
+}
+
+/// `commit` with what the run came to in it.
+fn come_to(dice: &mut Dice, mut commit: Commit) -> Commit {
+    commit.records = (0..dice.below(4)).map(|_| dice.of(&[step_ran("s"), captured("[]")])).collect();
     commit.standing = match dice.below(14) {
         0..=1 => Some(at_event(dice.of(&["x", "y"]), dice.one_in(2).then_some(2_500))),
         2 => {

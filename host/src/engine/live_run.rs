@@ -195,7 +195,8 @@ impl LiveRun {
         }
     }
 
-    /// A call is over. Has what the handler owes written, and sees whether what is on its way is, unless it makes another without giving way.
+    /// A call is over. Has what the handler owes written, and looks whether what is on its way is, unless
+    /// it makes another without giving way.
     pub fn remind(&self) {
         if self.owes || self.writing.is_some() {
             self.owing.notify_one();

@@ -197,8 +197,9 @@ fn insert_executions(starts: &[Numbered<'_>]) -> Vec<Statement> {
     wide(&rows, |values| format!("with n ({EXECUTION_ROW}) as ({values}) {}", insert_executions_of("n")))
 }
 
-pub(super) const EXECUTION_ROW: &str = "execution_key, execution_id, task_name, fingerprint, status, now_ms, run_key, version, payload, \
-     completed_ms, result, error, trouble, trouble_shape";
+pub(super) const EXECUTION_ROW: &str = "execution_key, execution_id, task_name, fingerprint, status, now_ms, \
+                                        run_key, version, payload, completed_ms, result, error, trouble, \
+                                        trouble_shape";
 
 pub(super) fn execution_row((execution_key, run_key, start): &Numbered<'_>) -> [Value; 14] {
     let new = &start.new;

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 
 /// How many rows a wide statement takes. The widest binds at most 256 × 14 of SQLite's 32,766
 /// parameters.
-const WIDTHS: [usize; 5] = [1, 4, 16, 64, 256];
+const WIDTHS: [usize; 7] = [1, 4, 16, 32, 64, 128, 256];
 const WIDEST: usize = WIDTHS[WIDTHS.len() - 1];
 
 /// What stands in a parameter.
@@ -75,7 +75,15 @@ pub(crate) fn wide<const COLUMNS: usize>(
 /// `values (?,?),(?,?)`
 fn value_list(rows: usize, columns: usize) -> String {
     let row = format!("({})", vec!["?"; columns].join(","));
-    format!("values {}", vec![row; rows].join(","))
+    let mut list = String::with_capacity("values ".len() + rows * (row.len() + 1));
+    list.push_str("values ");
+    for place in 0..rows {
+        if place > 0 {
+            list.push(',');
+        }
+        list.push_str(&row);
+    }
+    list
 }
 
 impl Statement {

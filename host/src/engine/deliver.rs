@@ -100,7 +100,7 @@ async fn deliver(
         _ => None,
     };
     let received_at = engine.clock.now();
-    let starting = permit.as_ref().map(|_| engine.live.starting());
+    let claiming = permit.as_ref().map(|_| engine.live.claiming());
     let added = engine.store.add_event(execution, name, payload, received_at, permit.is_some()).await?;
     match added {
         EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
@@ -112,7 +112,7 @@ async fn deliver(
             match (taken, permit) {
                 (Taken::Held(claimed), permit) => {
                     let entered = permit.and_then(|permit| Some((engine.live.enter(run)?, permit)));
-                    drop(starting);
+                    drop(claiming);
                     go_on(engine, *claimed, entered);
                 }
                 (Taken::LetGo, _) => engine.ready.push(run),

@@ -126,20 +126,21 @@ pub(crate) struct LiveRuns {
 #[derive(Default)]
 struct Runs {
     live: HashMap<RunKey, Arc<LiveHandle>>,
-    /// How many starts are on their way: each may claim a run before it can enter it here.
-    starting: usize,
-    /// Interrupts of runs that were not here while something started, for the one that is meant.
+    /// How many claims are on their way that come with an event: each holds a run before it can enter it
+    /// here.
+    claiming: usize,
+    /// Interrupts of runs that were not here meanwhile, for the one that is meant.
     missed: HashMap<RunKey, Epoch>,
 }
 
-/// A start that is on its way; from then on no interrupt of its run is missed.
-pub(crate) struct Starting<'a>(&'a LiveRuns);
+/// A claim that is on its way; from then on no interrupt of its run is missed.
+pub(crate) struct Claiming<'a>(&'a LiveRuns);
 
-impl Drop for Starting<'_> {
+impl Drop for Claiming<'_> {
     fn drop(&mut self) {
         let mut runs = self.0.runs();
-        runs.starting -= 1;
-        if runs.starting == 0 {
+        runs.claiming -= 1;
+        if runs.claiming == 0 {
             runs.missed.clear();
         }
     }
@@ -150,10 +151,10 @@ impl LiveRuns {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be called before a run is created and claimed in one, and kept until it has entered.
-    pub fn starting(&self) -> Starting<'_> {
-        self.runs().starting += 1;
-        Starting(self)
+    /// To be called before a run is claimed together with an event, and kept until it has entered.
+    pub fn claiming(&self) -> Claiming<'_> {
+        self.runs().claiming += 1;
+        Claiming(self)
     }
 
     /// None when the run is being driven already. Then it becomes ready once more when it is left:
@@ -200,7 +201,7 @@ impl LiveRuns {
         let mut runs = self.runs();
         if let Some(handle) = runs.live.get(&run) {
             handle.interrupt_before(epoch);
-        } else if runs.starting > 0 {
+        } else if runs.claiming > 0 {
             let missed = runs.missed.entry(run).or_insert(epoch);
             *missed = epoch.max(*missed);
         }
@@ -304,15 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_cancelled_before_its_start_could_enter_it_is_interrupted_all_the_same() {
+    fn a_run_that_is_cancelled_before_its_claim_could_enter_it_is_interrupted_all_the_same() {
         let live = LiveRuns::default();
-        let starting = live.starting();
+        let claiming = live.claiming();
         live.interrupt(RUN);
         let handle = live.enter(RUN).unwrap();
         assert!(handle.interrupted(claim(1)).now_or_never().is_some());
         live.interrupt(RunKey(2));
-        drop(starting);
-        assert!(live.runs().missed.is_empty(), "nothing is kept for runs that nobody starts");
+        drop(claiming);
+        assert!(live.runs().missed.is_empty(), "nothing is kept for runs that nobody claims");
         live.interrupt(RunKey(3));
         assert!(live.runs().missed.is_empty());
     }

@@ -18,11 +18,9 @@ demo: target guests ## upload, start, kill -9 in the middle, start again, look: 
 
 # Clippy looks on while the tests are built: a pass of its own takes four minutes more, most of them
 # for dependencies that are then built all the same.
-# Many tests wait for something most of the time: one more at once than there are processors.
 test: target ## everything that must hold: lints, unit, property, end-to-end and crash tests
 	cargo fmt --all --check
-	RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) CLIPPY_ARGS=-Dwarnings \
-		cargo --config 'build.rustc-workspace-wrapper="clippy-driver"' test --workspace
+	CLIPPY_ARGS=-Dwarnings cargo --config 'build.rustc-workspace-wrapper="clippy-driver"' test --workspace
 
 lint: target ## formats and lints alone
 	cargo fmt --all --check

@@ -70,7 +70,7 @@ fn payload() -> Value {
 }
 
 /// Fewer than those after which a step is given up.
-const LIVES_OF_A_STEP: usize = 3;
+const LIVES_OF_A_STEP: u64 = 3;
 
 async fn completed(server: &Server) -> u64 {
     server.stats().await["completed"].as_u64().expect("a number")

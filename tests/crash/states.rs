@@ -136,6 +136,32 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
     }
 }
 
+/// The answer of a start can have the result; then that is the promise. And whoever was killed begins no
+/// run before its start is there.
+#[tokio::test]
+async fn a_result_that_came_with_the_answer_of_its_start_is_there_after_kill_9() {
+    let mut server = Server::start().await;
+    let mut number = 0;
+    let start = async || {
+        number += 1;
+        server.run_script(&format!("o-{number}"), &script([])).await
+    };
+    // The first may take longer than a run has before its start is written.
+    let over = until("a start has the result", start, |started| started["status"] == "completed").await;
+    let id = over["executionId"].as_str().expect("an id").to_owned();
+    assert_eq!(over["result"], json!([]));
+
+    server.kill_9().restart();
+
+    let there = server.execution(&id).await;
+    for field in ["status", "result", "completedAt", "runId"] {
+        assert_eq!(there[field], over[field], "{field}");
+    }
+    assert_eq!(server.start(&id, "scenario", &script([])).await.expect(200)["status"], "completed");
+    assert_eq!(server.run_script("next", &script([])).await["status"], "scheduled");
+    server.result("next").await;
+}
+
 /// Nobody's fault but the machine's: a run that was under way in a few crashes is not given up.
 #[tokio::test]
 async fn a_run_that_makes_progress_survives_any_number_of_crashes() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use stepbox_domain::{Digest, ExecutionId, Fingerprint, Json, Limit, RunId, TaskName, run::RunFacts};
+use stepbox_domain::{Digest, ExecutionId, Fingerprint, Json, Limit, TaskName};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -134,15 +134,7 @@ async fn driven(
     handle.before_claim();
     let claimed = Claimed {
         claim: Claim::first(run),
-        facts: RunFacts {
-            run: RunId::new(&new.id, 0),
-            execution: new.id.clone(),
-            index: 0,
-            task: new.task.clone(),
-            version: new.version,
-            created_at: new.now,
-            deadline: new.deadline,
-        },
+        facts: new.facts(),
         payload: new.payload.clone(),
         digest,
         records: Vec::new(),

@@ -21,6 +21,7 @@ mod lock;
 mod log_space;
 mod queries;
 mod reading;
+mod runs;
 mod schema;
 mod search;
 mod trail;
@@ -30,19 +31,19 @@ mod tests;
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
+    Digest, EventName, ExecutionId, Failure, Json, RunId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::{BulkId, BulkProgress, BulkState},
     capability::SecretName,
     event::Event,
     journal::Record,
     pause::{PauseRule, PauseRuleId},
-    run::{RunFacts, Wait},
+    run::RunFacts,
     trouble::Trouble,
 };
 
 use self::admin::{BULK_CANCELLED, BULK_EXAMPLES};
-pub use self::{admin::*, lists::*};
+pub use self::{admin::*, lists::*, runs::*};
 
 /// The store's own number for a run. Smaller than its id, and ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -300,153 +301,6 @@ pub enum StoreError {
     /// What is stored makes no sense; somebody has to look.
     #[error("the store holds what it should not: {0}")]
     Corrupt(String),
-}
-
-#[derive(Clone, Debug)]
-pub struct NewExecution {
-    pub id: ExecutionId,
-    pub task: TaskName,
-    pub payload: Json,
-    pub fingerprint: Fingerprint,
-    pub version: u32,
-    pub now: Timestamp,
-    /// When its time is up.
-    pub deadline: Option<Timestamp>,
-    /// Where the first run is claimed at once, in the same commit.
-    pub held: Option<HeldRun>,
-}
-
-/// A first run that somebody drives already.
-#[derive(Clone, Debug)]
-pub struct HeldRun {
-    /// From [`Store::new_run`].
-    pub run: RunKey,
-    /// What it has come to, under [`Claim::first`].
-    pub commit: Option<Commit>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Creation {
-    /// It is new, and stands like this.
-    New { execution: ExecutionView, run: RunKey },
-    /// The same start has been made before: how it stands now.
-    Replay(ExecutionView),
-    /// The id is taken by a start of another task or with another payload.
-    Clash { task: TaskName },
-}
-
-/// A run that is ours, with all that is needed to go on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claimed {
-    pub claim: Claim,
-    pub facts: RunFacts,
-    pub payload: Json,
-    pub digest: Digest,
-    pub records: Vec<Record>,
-    /// Unconsumed events of the execution, oldest first.
-    pub events: Vec<Event>,
-    /// How often in a row a claim of this run was left behind by a dead process that had
-    /// recorded nothing and come to no wait since it claimed (invariant 8).
-    pub crashes: u32,
-}
-
-/// What one decision writes.
-#[derive(Clone, Debug)]
-pub struct Commit {
-    pub claim: Claim,
-    /// The number of the first record: the length of the journal before.
-    pub first_number: u64,
-    pub records: Vec<Record>,
-    /// Events that these records consume, by number.
-    pub consumed: Vec<i64>,
-    /// How the run stands from now on; none when that has not changed.
-    pub standing: Option<Standing>,
-    /// Let go of the run: the claim ends with this commit.
-    pub release: bool,
-}
-
-impl Commit {
-    /// Nothing but the end of the claim.
-    pub fn let_go(claim: Claim) -> Self {
-        Commit {
-            claim,
-            first_number: 0,
-            records: Vec::new(),
-            consumed: Vec::new(),
-            standing: None,
-            release: true,
-        }
-    }
-}
-
-/// How a run stands, as the lists show it and a claim needs it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Standing {
-    /// Under way; `waiting` where it stands still, `due` when it is to be looked at.
-    Open {
-        waiting: Option<Wait>,
-        due: Option<Timestamp>,
-    },
-    Completed {
-        result: Json,
-        at: Timestamp,
-    },
-    Failed {
-        failure: Failure,
-        /// What it has in common with others.
-        trouble: Trouble,
-        at: Timestamp,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Cancel {
-    /// It is cancelled now. The run that stood under it.
-    Cancelled(RunKey),
-    AlreadyOver(ExecutionStatus),
-    NoSuchExecution,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum EventAdded {
-    /// Stored. `awaited`: the run stands at a wait for just this event, and this one will
-    /// answer it. `seq`: its number; `after`: that of the event before it that nobody had consumed
-    /// by then, 0 if there was none.
-    Added {
-        run: RunKey,
-        awaited: bool,
-        seq: i64,
-        after: i64,
-        taken: Taken,
-    },
-    AlreadyOver(ExecutionStatus),
-    NoSuchExecution,
-}
-
-/// Whether an event took hold of the run that stands at it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Taken {
-    /// Not asked for, or there was nothing to take hold of.
-    Not,
-    Held(Box<Claimed>),
-    /// It was held, could not be read, and was let go again: whoever looked meanwhile found it held, so
-    /// it has to be woken.
-    LetGo,
-}
-
-/// A run that is not over, as found after a start of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfinished {
-    pub run: RunKey,
-    /// When it is to be looked at; none for one that stands at an event without a deadline.
-    pub due: Option<Timestamp>,
-    /// Whether it stands at a wait, was let go in good order, and nothing that it waits for has
-    /// come. Otherwise it is to be taken up now, whatever `due` says.
-    pub waiting: bool,
-    /// As in [`Claimed`], as of its last claim: whether it may be what takes the host down.
-    pub crashes: u32,
-    /// Whether what it stands at is a pause rule.
-    pub held: bool,
 }
 
 #[derive(Clone, Debug)]

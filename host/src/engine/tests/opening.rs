@@ -10,10 +10,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use serde_json::json;
-use stepbox_domain::{
-    ExecutionStatus, Json, RunId, Timestamp,
-    audit::{AuditAction, AuditEntry},
-};
+use stepbox_domain::{ExecutionStatus, Json, RunId, audit::AuditAction};
 
 use super::scripted::*;
 use crate::{
@@ -33,18 +30,7 @@ fn start(host: &Host, payload: serde_json::Value) -> Result<Started, EngineError
 
 /// As if another host had removed the task's module.
 fn remove(store: &Memory) {
-    let audit = AuditEntry {
-        at: Timestamp::from_ms(0),
-        actor: None,
-        action: AuditAction::RemoveModule,
-        execution: None,
-        task: Some(task()),
-        target: None,
-        before: Json::null(),
-        after: Json::null(),
-        reason: None,
-    };
-    store.remove_module(&task(), audit).now_or_never().unwrap().unwrap();
+    store.remove_module(&task(), audit(AuditAction::RemoveModule)).now_or_never().unwrap().unwrap();
 }
 
 /// Comes back when nothing is driven.

@@ -23,7 +23,7 @@ use stepbox_domain::{
 
 use crate::{
     engine::{
-        Engine, EngineConfig, EngineError, Started,
+        Engine, EngineConfig, EngineError, Started, Who,
         clock::Clock,
         loader::{LoadError, Loader},
     },
@@ -231,18 +231,14 @@ pub fn add_version(store: &Memory, component: &str, about: serde_json::Value) {
         now: Timestamp::from_ms(0),
         waits: false,
     };
-    let audit = AuditEntry {
-        at: Timestamp::from_ms(0),
-        actor: None,
-        action: AuditAction::UploadModule,
-        execution: None,
-        task: Some(task()),
-        target: None,
-        before: Json::null(),
-        after: Json::null(),
-        reason: None,
-    };
-    futures_util::FutureExt::now_or_never(store.add_version(new, audit)).unwrap().unwrap();
+    futures_util::FutureExt::now_or_never(store.add_version(new, audit(AuditAction::UploadModule)))
+        .unwrap()
+        .unwrap();
+}
+
+/// Of something that is done to the task's module.
+pub fn audit(action: AuditAction) -> AuditEntry {
+    AuditEntry { task: Some(task()), ..Who::default().entry(action, Timestamp::from_ms(0)) }
 }
 
 pub fn task() -> TaskName {

@@ -24,30 +24,7 @@ impl Store for Memory {
             return Err(no_such_version(&new.task, new.version));
         }
         let run = new.held.as_ref().map_or_else(|| tables.new_run(), |held| held.run);
-        let facts = RunFacts {
-            run: RunId::new(&new.id, 0),
-            execution: new.id.clone(),
-            index: 0,
-            task: new.task.clone(),
-            version: new.version,
-            created_at: new.now,
-            deadline: new.deadline,
-        };
-        let view = ExecutionView {
-            id: new.id.clone(),
-            task: new.task,
-            payload: new.payload.clone(),
-            fingerprint: new.fingerprint,
-            status: ExecutionStatus::Scheduled,
-            scheduled_at: new.now,
-            completed_at: None,
-            version: new.version,
-            run: facts.run.clone(),
-            run_key: run,
-            result: None,
-            error: None,
-            waiting: None,
-        };
+        let (facts, view) = (new.facts(), new.view(run));
         tables.runs.insert(run.0, Run::new(facts, new.payload));
         let order = tables.executions.len();
         tables.executions.insert(new.id.clone(), Execution { order, view, trouble: None });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::Row as _;
-use stepbox_domain::{ExecutionId, ExecutionStatus, Fingerprint, RunId, audit::Chain};
+use stepbox_domain::{ExecutionId, Fingerprint, audit::Chain};
 
 use super::{
     Connection, alone,
@@ -169,23 +169,8 @@ pub(crate) async fn create(
 
 /// How an execution stands that has just been created.
 fn new_view(start: &Start, run_key: i64) -> ExecutionView {
-    let Start { new, standing, .. } = start;
-    let mut view = ExecutionView {
-        id: new.id.clone(),
-        task: new.task.clone(),
-        payload: new.payload.clone(),
-        fingerprint: new.fingerprint.clone(),
-        status: if new.held.is_some() { ExecutionStatus::Running } else { ExecutionStatus::Scheduled },
-        scheduled_at: new.now,
-        completed_at: None,
-        version: new.version,
-        run: RunId::new(&new.id, 0),
-        run_key: RunKey(run_key),
-        result: None,
-        error: None,
-        waiting: None,
-    };
-    if let Some(standing) = standing.clone() {
+    let mut view = start.new.view(RunKey(run_key));
+    if let Some(standing) = start.standing.clone() {
         view.stand(standing);
     }
     view

@@ -1,6 +1,9 @@
 //! An event comes in, an execution is cancelled, somebody waits for a result.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use stepbox_domain::{
@@ -12,12 +15,14 @@ use stepbox_domain::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Engine, EngineError, Inner, Who, carried_through,
+    Engine, EngineError, Inner, Who,
+    ahead::{Answer, on_its_way},
+    carried_through,
     live::{Arrived, LiveHandle},
     settings::check_value,
     worker,
 };
-use crate::store::{Cancel, Claimed, EventAdded, ExecutionView, Taken};
+use crate::store::{Cancel, Claimed, Coming, EventAdded, ExecutionView, NewEvent, StoreError, Taken};
 
 /// What became of an event. Stored either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +104,25 @@ async fn deliver(
         0 if is_roomy && !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
         _ => None,
     };
-    let received_at = engine.clock.now();
+    let event = |seq, received_at| Event { seq, name: name.clone(), payload: payload.clone(), received_at };
+    let now = engine.clock.now();
     let claiming = permit.as_ref().map(|_| engine.live.claiming());
-    let added = engine.store.add_event(execution, name, payload, received_at, permit.is_some()).await?;
-    match added {
+    let told = Arc::new(Told::default());
+    let coming: Coming = {
+        let (engine, told, event) = (engine.clone(), told.clone(), event(0, now));
+        Box::new(move |added| told.tell(&engine, &event, added))
+    };
+    let new = NewEvent {
+        execution: execution.clone(),
+        name: name.clone(),
+        payload: payload.clone(),
+        now,
+        claim: permit.is_some(),
+        coming: Some(coming),
+    };
+    let added = engine.store.add_event(new).await;
+    told.has_come(&added);
+    match added? {
         EventAdded::NoSuchExecution => Err(EngineError::UnknownExecution(execution.clone())),
         EventAdded::AlreadyOver(status) => {
             Err(EngineError::AlreadyOver { id: execution.clone(), status, wanted: "take an event" })
@@ -119,13 +139,41 @@ async fn deliver(
                 // One that is not awaited came before the wait was on disk: whoever writes the wait
                 // looks once more (see `worker::rest`).
                 (Taken::Not, _) => {
-                    let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at };
-                    if !engine.live.knock(run, Arrived { event, after }) && awaited {
+                    let arrived = Arrived { event: event(seq, now), after };
+                    if !engine.live.knock(run, arrived, None) && awaited {
                         engine.ready.push(run);
                     }
                 }
             }
             Ok(if awaited { Delivery::Delivered } else { Delivery::Buffered })
+        }
+    }
+}
+
+/// What runs that stand parked have been told of an event before it was on disk: they go on with it, and
+/// nothing is seen of that before it is.
+#[derive(Default)]
+struct Told(Mutex<Vec<(EventAdded, Answer)>>);
+
+impl Told {
+    /// Has the run that waits for `event` go on, if it is driven here.
+    fn tell(&self, engine: &Inner, event: &Event, coming: &EventAdded) {
+        let EventAdded::Added { run, awaited: true, seq, after, .. } = *coming else { return };
+        let (answer, unwritten) = on_its_way();
+        let arrived = Arrived { event: Event { seq, ..event.clone() }, after };
+        if engine.live.knock(run, arrived, Some(unwritten)) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((coming.clone(), answer));
+        }
+    }
+
+    fn has_come(&self, added: &Result<EventAdded, StoreError>) {
+        let told = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (coming, answer) in told {
+            answer.is(match added {
+                Ok(added) if added.is_at(&coming) => Ok(()),
+                Ok(_) => Err(StoreError::Unavailable("an event was stored otherwise than told".to_owned())),
+                Err(error) => Err(error.again()),
+            });
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use stepbox_domain::event::{Event, Mailbox};
 use tokio::sync::Notify;
 
-use super::ready::Ready;
+use super::{ahead::OnItsWay, ready::Ready};
 use crate::store::{Claim, Epoch, RunKey};
 
 /// The outside end of a run that is being driven here.
@@ -33,15 +33,17 @@ const ARRIVED_MAX: usize = 8;
 const ARRIVED_MAX_BYTES: usize = 4 << 10;
 
 /// What a run that looks for events finds.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct News {
     /// There may be more than these: the store has to be asked.
     pub untold: bool,
     pub arrived: Vec<Arrived>,
+    /// Of those that are on their way to the disk: told when they are there.
+    pub unwritten: Vec<OnItsWay>,
 }
 
-/// An event that is stored, and the number of the unconsumed one before it (0 for none).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An event that is stored or about to be, and the number of the unconsumed one before it (0 for none).
+#[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub event: Event,
     pub after: i64,
@@ -49,13 +51,14 @@ pub(crate) struct Arrived {
 
 impl News {
     /// Kept here where that is little: a run that looks for no event must not fill the memory.
-    fn add(&mut self, arrived: Arrived) {
+    fn add(&mut self, arrived: Arrived, unwritten: Option<OnItsWay>) {
         let is_little =
             self.arrived.len() < ARRIVED_MAX && arrived.event.payload.as_str().len() <= ARRIVED_MAX_BYTES;
         if is_little && !self.untold {
             self.arrived.push(arrived);
+            self.unwritten.extend(unwritten);
         } else {
-            *self = News { untold: true, arrived: Vec::new() };
+            *self = News { untold: true, ..News::default() };
         }
     }
 
@@ -81,7 +84,7 @@ impl LiveHandle {
     fn new() -> Arc<Self> {
         Arc::new(LiveHandle {
             // Some may have come before the handle could be found.
-            news: Mutex::new(News { untold: true, arrived: Vec::new() }),
+            news: Mutex::new(News { untold: true, ..News::default() }),
             knock: Notify::new(),
             void_below: AtomicI64::new(i64::MIN),
             interrupt: Notify::new(),
@@ -187,11 +190,12 @@ impl LiveRuns {
         self.left.notify_waiters();
     }
 
-    /// Tells the run that an event has come. False: it is not driven here.
-    pub fn knock(&self, run: RunKey, arrived: Arrived) -> bool {
+    /// Tells the run that an event has come, or is about to: then `unwritten` tells when it is on disk,
+    /// and the run is to be told of it again. False: it is not driven here.
+    pub fn knock(&self, run: RunKey, arrived: Arrived, unwritten: Option<OnItsWay>) -> bool {
         let runs = self.runs();
         let Some(handle) = runs.live.get(&run) else { return false };
-        handle.news.lock().unwrap_or_else(PoisonError::into_inner).add(arrived);
+        handle.news.lock().unwrap_or_else(PoisonError::into_inner).add(arrived, unwritten);
         handle.knock.notify_one();
         true
     }
@@ -235,6 +239,7 @@ mod tests {
     use stepbox_domain::{EventName, Json, Timestamp};
 
     use super::*;
+    use crate::engine::ahead::on_its_way;
 
     const RUN: RunKey = RunKey(1);
 
@@ -256,7 +261,7 @@ mod tests {
 
     fn news(all: &[(i64, i64)]) -> News {
         let mut news = News::default();
-        all.iter().for_each(|(seq, after)| news.add(arrived(*seq, *after)));
+        all.iter().for_each(|(seq, after)| news.add(arrived(*seq, *after), None));
         news
     }
 
@@ -276,18 +281,20 @@ mod tests {
         let mut mailbox = mailbox_with(3);
         assert!(!news(&[(9, 7), (5, 3)]).put_into(&mut mailbox));
         assert_eq!(mailbox.seen(), 5, "what lies before the gap is in");
-        assert!(!News { untold: true, arrived: Vec::new() }.put_into(&mut mailbox));
+        assert!(!News { untold: true, ..News::default() }.put_into(&mut mailbox));
     }
 
     #[test]
     fn what_is_kept_for_a_run_that_does_not_look_is_bounded() {
         let many: Vec<(i64, i64)> = (1..=1_000).map(|seq| (seq, seq - 1)).collect();
-        assert_eq!(news(&many), News { untold: true, arrived: Vec::new() });
+        let is_empty = |news: News| news.untold && news.arrived.is_empty() && news.unwritten.is_empty();
+        assert!(is_empty(news(&many)));
         let mut large = arrived(1, 0);
         large.event.payload = Json::from(serde_json::json!("x".repeat(ARRIVED_MAX_BYTES)));
         let mut news = News::default();
-        news.add(large);
-        assert_eq!(news, News { untold: true, arrived: Vec::new() });
+        let (_answer, unwritten) = on_its_way();
+        news.add(large, Some(unwritten));
+        assert!(is_empty(news));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::BoxFuture;
 use stepbox_domain::{
     Failure, FailureKind, Json, Limit, Limits, Run, StepName, Timestamp,
     decide::{Durability, Input, Reply},
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::{
     Inner,
+    ahead::OnItsWay,
     live::LiveHandle,
     log_tail::LogTail,
     metrics::Deeds,
@@ -73,7 +74,7 @@ pub(crate) struct LiveRun {
     owing: Arc<Notify>,
     /// While the start is not on its way yet: what is written goes with it.
     door: Option<Arc<Door>>,
-    /// What the store has been given and has not answered, the start included.
+    /// What the store has been given and has not answered, start and events included.
     writing: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// Records that the store has, or is being given.
     written: u64,
@@ -155,15 +156,25 @@ impl LiveRun {
         }
     }
 
-    /// Nothing is seen of it before `start` is on disk.
-    pub fn while_it_starts(mut self, start: Unwritten) -> Self {
+    /// Nothing is seen of it before its start is on disk.
+    pub fn while_it_starts(mut self, Unwritten { door, answered, start }: Unwritten) -> Self {
+        (self.door, self.owing) = (Some(door), answered);
+        self.follows_from(start);
+        self
+    }
+
+    /// Nothing is seen of it before this is on disk.
+    fn follows_from(&mut self, unwritten: OnItsWay) {
         self.gate.shut();
         self.logs.hold();
         self.hold = Hold::Unsure;
-        self.owing = start.answered.clone();
-        self.door = Some(start.door.clone());
-        self.writing = Some(start.written().boxed());
-        self
+        let before = self.writing.take();
+        self.writing = Some(Box::pin(async move {
+            if let Some(before) = before {
+                before.await?;
+            }
+            unwritten.written().await
+        }));
     }
 
     pub fn run(&self) -> &Run {
@@ -414,9 +425,12 @@ impl LiveRun {
 
     /// Takes in events that have come since the last look, if the question is about events.
     async fn look_for_news(&mut self, input: &Input<'_>) -> Result<(), EndHandler> {
-        if !matches!(input, Input::WaitsForEvent { .. })
-            || self.handle.take_news().put_into(self.run.mailbox_mut())
-        {
+        if !matches!(input, Input::WaitsForEvent { .. }) {
+            return Ok(());
+        }
+        let mut news = self.handle.take_news();
+        news.unwritten.drain(..).for_each(|event| self.follows_from(event));
+        if news.put_into(self.run.mailbox_mut()) {
             return Ok(());
         }
         let seen = self.run.mailbox().seen();

@@ -5,6 +5,7 @@
 //! drives them, each as a [`live_run`]. What is in memory here is a copy of what the store has:
 //! losing it loses nothing (see [`Engine::begin`]).
 
+mod ahead;
 mod bulk;
 mod calls;
 mod capacity;

@@ -6,14 +6,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
+use super::ahead::{Answer, OnItsWay, on_its_way};
 use crate::store::{Commit, StoreError};
 
 /// The end of whoever writes the start.
 pub(crate) struct Opening {
     door: Arc<Door>,
-    answer: oneshot::Sender<Result<(), StoreError>>,
+    answer: Answer,
     answered: Arc<Notify>,
 }
 
@@ -22,7 +23,7 @@ pub(crate) struct Unwritten {
     pub door: Arc<Door>,
     /// Told when there is an answer, which nobody may be waiting for.
     pub answered: Arc<Notify>,
-    answer: oneshot::Receiver<Result<(), StoreError>>,
+    pub start: OnItsWay,
 }
 
 /// Through which a commit gets in with the start.
@@ -37,8 +38,8 @@ enum State {
 pub(crate) fn opening() -> (Opening, Unwritten) {
     let door = Arc::new(Door(Mutex::new(State::Open)));
     let answered = Arc::<Notify>::default();
-    let (answer, hears) = oneshot::channel();
-    let unwritten = Unwritten { door: door.clone(), answered: answered.clone(), answer: hears };
+    let (answer, start) = on_its_way();
+    let unwritten = Unwritten { door: door.clone(), answered: answered.clone(), start };
     (Opening { door, answer, answered }, unwritten)
 }
 
@@ -53,17 +54,8 @@ impl Opening {
 
     /// What became of the start, and of what went with it.
     pub fn answer(self, answer: Result<(), StoreError>) {
-        // Nobody hears it: the run is given up already.
-        let _ = self.answer.send(answer);
+        self.answer.is(answer);
         self.answered.notify_one();
-    }
-}
-
-impl Unwritten {
-    /// Comes back when the start is on disk, or is not made. An error as that of a commit.
-    pub async fn written(self) -> Result<(), StoreError> {
-        // Whoever writes it is gone, and with it the whole host.
-        self.answer.await.unwrap_or(Err(StoreError::ClaimLost))
     }
 }
 

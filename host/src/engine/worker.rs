@@ -161,7 +161,7 @@ async fn lead(
     // Before its clocks are looked at: they stand.
     if let Some(paused) = engine.pauses.hold_of_run(&claimed.facts, engine.clock.now()) {
         if let Some(start) = start
-            && start.written().await.is_err()
+            && start.start.written().await.is_err()
         {
             return Rest::Gone;
         }

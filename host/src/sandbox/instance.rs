@@ -204,6 +204,8 @@ impl StepInstance {
         state.cpu.reset();
         state.memory.note();
         state.http_hooks.begin_attempt();
+        // Ticks that passed while it did nothing are no reason to give way.
+        self.store.set_epoch_deadline(1);
         self.call_on(function, input, attempt).await
     }
 

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -157,6 +157,9 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
+/// So soon after a wait a tick belongs to the wait.
+const JUST_NOW_NS: u64 = TICK.as_nanos() as u64 / 4;
+
 /// CPU time of a guest: while its future is polled, without what the host does for it. A guest
 /// that waits, or that stands in line behind others, uses none.
 ///
@@ -174,6 +177,8 @@ pub(super) struct CpuMeter {
     ticked_ns: AtomicU64,
     made: Instant,
     max_ms: u64,
+    /// The host has kept it waiting since the last tick that found it computing.
+    has_waited: AtomicBool,
     /// What it waited for up to now, which is not its own time.
     waited_ns: AtomicU64,
     /// When the wait under way began, counted as above; 0 while there is none.
@@ -190,6 +195,7 @@ impl CpuMeter {
             used_ns: AtomicU64::new(0),
             since_ns: AtomicU64::new(0),
             ticked_ns: AtomicU64::new(0),
+            has_waited: AtomicBool::new(false),
             made: Instant::now(),
             max_ms,
             waited_ns: AtomicU64::new(0),
@@ -267,6 +273,13 @@ impl CpuMeter {
         }
     }
 
+    /// Whether the guest has only just gone on from a wait for the host: the tick that finds it computing
+    /// is one that passed meanwhile, and it has given way already.
+    pub(super) fn has_just_waited(&self) -> bool {
+        let since = self.since_ns.load(Relaxed);
+        self.has_waited.swap(false, Relaxed) && self.short_stretch_ns(since) < JUST_NOW_NS
+    }
+
     fn clock_ns(&self) -> u64 {
         u64::try_from(self.made.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
     }
@@ -311,6 +324,9 @@ impl CpuMeter {
         self.waiting(poll_fn(|context| {
             self.stand();
             let polled = host.as_mut().poll(context);
+            if polled.is_pending() {
+                self.has_waited.store(true, Relaxed);
+            }
             self.go();
             polled
         }))

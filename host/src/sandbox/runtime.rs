@@ -116,7 +116,11 @@ impl Runtime {
         store.epoch_deadline_callback(move |mut context| {
             let state = context.data_mut();
             state.host_was_not_called();
+            let has_just_waited = state.cpu.has_just_waited();
             state.cpu.check().map_err(wasmtime::Error::new)?;
+            if has_just_waited {
+                return Ok(UpdateDeadline::Continue(1));
+            }
             let way = turns.clone().give_way(state.cpu.clone());
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(way)))
         });

@@ -9,6 +9,7 @@ mod hostile;
 mod limits;
 mod places;
 mod steps;
+mod ticks;
 mod uploads;
 
 use stepbox_domain::{Digest, Limit};

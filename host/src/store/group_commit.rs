@@ -27,15 +27,15 @@ use super::queries::{
     cancels::{self, NewCancel},
     claims::{self, Hold},
     commits::{self, Encoded},
-    events::{self, NewEvent},
+    events,
     executions::{self, Known, Start},
     modules,
     pauses::{self, Deletion},
     repairs, runs, secrets, settings,
 };
 use super::{
-    Cancel, Claim, Creation, EventAdded, NewBulk, NewSecret, NewVersion, Removal, RunKey, SettingsChange,
-    StoreError, Unfinished, VersionAdded, VersionView,
+    Cancel, Claim, Creation, EventAdded, NewBulk, NewEvent, NewSecret, NewVersion, Removal, RunKey,
+    SettingsChange, StoreError, Unfinished, VersionAdded, VersionView,
 };
 use crate::fault::{self, Fault};
 

@@ -31,7 +31,7 @@ mod tests;
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, Failure, Json, RunId, TaskName, Timestamp,
+    Digest, ExecutionId, Failure, Json, RunId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::{BulkId, BulkProgress, BulkState},
     capability::SecretName,
@@ -156,18 +156,10 @@ pub trait Store: Views {
         audit: Option<AuditEntry>,
     ) -> Result<bool, StoreError>;
 
-    /// Keeps an event for the execution. Stored before it is matched. `claim`: takes hold of the run in
-    /// the same commit, if it stands at an event of that name and nobody holds it.
+    /// Keeps an event. Stored before it is matched.
     ///
     /// The same rule as for [`Store::claim`]: its future must not be dropped.
-    async fn add_event(
-        &self,
-        execution: &ExecutionId,
-        name: &EventName,
-        payload: &Json,
-        now: Timestamp,
-        claim: bool,
-    ) -> Result<EventAdded, StoreError>;
+    async fn add_event(&self, event: NewEvent) -> Result<EventAdded, StoreError>;
 
     /// The unconsumed events of the run's execution that came after number `after`, oldest first.
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError>;

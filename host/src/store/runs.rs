@@ -1,7 +1,7 @@
 //! What is written of executions and their runs, and what comes back.
 
 use stepbox_domain::{
-    Digest, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
+    Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
     event::Event,
     journal::Record,
     run::{RunFacts, Wait},
@@ -149,6 +149,30 @@ pub enum Cancel {
     NoSuchExecution,
 }
 
+/// An event for an execution.
+pub struct NewEvent {
+    pub execution: ExecutionId,
+    pub name: EventName,
+    pub payload: Json,
+    pub now: Timestamp,
+    /// Take hold of the run in the same commit, if it stands at an event of that name and nobody holds it.
+    pub claim: bool,
+    /// Told what is going to become of it while that is on its way to the disk: nothing is to be seen of
+    /// it before the answer, which has the last word. An event that is written anew after a failure comes
+    /// again, perhaps with another number.
+    pub coming: Option<Coming>,
+}
+
+pub type Coming = Box<dyn Fn(&EventAdded) + Send + Sync>;
+
+impl NewEvent {
+    pub(super) fn is_coming(&self, added: &EventAdded) {
+        if let Some(coming) = &self.coming {
+            coming(added);
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventAdded {
     /// Stored. `awaited`: the run stands at a wait for just this event, and this one will
@@ -163,6 +187,33 @@ pub enum EventAdded {
     },
     AlreadyOver(ExecutionStatus),
     NoSuchExecution,
+}
+
+impl EventAdded {
+    /// The run to which it was sent, if it was stored.
+    pub(super) fn run(&self) -> Option<RunKey> {
+        match self {
+            EventAdded::Added { run, .. } => Some(*run),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        }
+    }
+
+    /// Its number, if it was stored.
+    pub(super) fn seq(&self) -> Option<i64> {
+        match self {
+            EventAdded::Added { seq, .. } => Some(*seq),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        }
+    }
+
+    /// Whether it is in the same place as in `other`: of the same run, after the same event.
+    pub(crate) fn is_at(&self, other: &EventAdded) -> bool {
+        let place = |added: &EventAdded| match added {
+            EventAdded::Added { run, seq, after, .. } => Some((*run, *seq, *after)),
+            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
+        };
+        place(self) == place(other)
+    }
 }
 
 /// Whether an event took hold of the run that stands at it.

@@ -13,7 +13,7 @@ use sqlx::{
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use stepbox_domain::{Digest, EventName, ExecutionId, Json, TaskName, Timestamp, event::Event};
+use stepbox_domain::{Digest, ExecutionId, TaskName, Timestamp, event::Event};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::AbortHandle,
@@ -372,21 +372,7 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn add_event(
-        &self,
-        execution: &ExecutionId,
-        name: &EventName,
-        payload: &Json,
-        now: Timestamp,
-        claim: bool,
-    ) -> Result<EventAdded, StoreError> {
-        let event = events::NewEvent {
-            execution: execution.clone(),
-            name: name.clone(),
-            payload: payload.clone(),
-            now,
-            claim,
-        };
+    async fn add_event(&self, event: NewEvent) -> Result<EventAdded, StoreError> {
         let (mut added, hold) = self
             .ask(Verb::AddEvent(event), |outcome| match outcome {
                 Outcome::EventAdded(added, hold) => Some((added, hold)),

@@ -1,5 +1,6 @@
 //! The engine on its own: a scripted guest, the store's reference model.
 
+mod ahead;
 mod bulk;
 mod capacity;
 mod last_words;

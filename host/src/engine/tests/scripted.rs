@@ -282,6 +282,13 @@ impl Host {
         self.runtime.as_ref().unwrap().block_on(future)
     }
 
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.as_ref().unwrap().spawn(future)
+    }
+
     pub fn begin(&self, id: &str) -> ExecutionView {
         match self.block_on(self.engine.start(execution(id), task(), Json::null())) {
             Ok(Started::New(view) | Started::Replay(view)) => view,

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, ExecutionStatus, Json, RunId, TaskName, Timestamp,
+    Digest, ExecutionId, ExecutionStatus, Json, RunId, TaskName, Timestamp,
     event::Event,
     journal::Record,
     run::{RunFacts, Wait},
@@ -28,6 +28,9 @@ use bulks::{Bulk, ItemState};
 #[derive(Default)]
 pub struct Memory {
     tables: Mutex<Tables>,
+    /// While it is locked, events are on their way; whether the next one gets lost there.
+    #[cfg(test)]
+    pub event_gets_lost: tokio::sync::Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -123,6 +126,18 @@ struct Module {
 impl Memory {
     pub fn new() -> Self {
         Memory::default()
+    }
+
+    /// If it came now.
+    #[cfg(test)]
+    pub fn what_would_become_of(&self, event: &NewEvent) -> EventAdded {
+        self.tables().addition(event)
+    }
+
+    /// The event of that number, consumed or not.
+    #[cfg(test)]
+    pub fn event(&self, seq: i64) -> Option<Event> {
+        self.tables().events.iter().map(|stored| &stored.event).find(|event| event.seq == seq).cloned()
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -252,6 +267,25 @@ impl Tables {
             *troubled = Some(trouble.clone());
         }
         view.stand(standing);
+    }
+
+    /// What becomes of `event`, but for the hold of its run.
+    fn addition(&self, event: &NewEvent) -> EventAdded {
+        let Some(there) = self.executions.get(&event.execution) else { return EventAdded::NoSuchExecution };
+        let view = &there.view;
+        if view.status.is_terminal() {
+            return EventAdded::AlreadyOver(view.status);
+        }
+        let in_time = |wait: &Wait| wait.until().is_none_or(|deadline| event.now <= deadline);
+        let stands_at_it = matches!(&view.waiting, Some(wait @ Wait::Event { event: name, .. })
+            if *name == event.name && in_time(wait));
+        EventAdded::Added {
+            run: view.run_key,
+            awaited: stands_at_it && !self.event_is_there(view),
+            seq: self.events.len() as i64 + 1,
+            after: self.pending(&event.execution, 0).last().map_or(0, |event| event.seq),
+            taken: Taken::Not,
+        }
     }
 
     /// Whether an event that has come already answers the wait.

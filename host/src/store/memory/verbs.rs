@@ -127,33 +127,24 @@ impl Store for Memory {
         Ok(self.writable()?.end_bulk(bulk, state, why, now, audit))
     }
 
-    async fn add_event(
-        &self,
-        execution: &ExecutionId,
-        name: &EventName,
-        payload: &Json,
-        now: Timestamp,
-        claim: bool,
-    ) -> Result<EventAdded, StoreError> {
-        let mut tables = self.writable()?;
-        let Some(there) = tables.executions.get(execution) else { return Ok(EventAdded::NoSuchExecution) };
-        let view = there.view.clone();
-        if view.status.is_terminal() {
-            return Ok(EventAdded::AlreadyOver(view.status));
+    async fn add_event(&self, event: NewEvent) -> Result<EventAdded, StoreError> {
+        let coming = self.writable()?.addition(&event);
+        event.is_coming(&coming);
+        #[cfg(test)]
+        if std::mem::take(&mut *self.event_gets_lost.lock().await) {
+            return Err(StoreError::Unavailable("it got lost".to_owned()));
         }
-        let in_time = |wait: &Wait| wait.until().is_none_or(|deadline| now <= deadline);
-        let stands_at_it = matches!(&view.waiting, Some(wait @ Wait::Event { event, .. })
-            if event == name && in_time(wait));
-        let awaited = stands_at_it && !tables.event_is_there(&view);
-        let run = view.run_key;
-        let after = tables.pending(execution, 0).last().map_or(0, |event| event.seq);
-        let seq = tables.events.len() as i64 + 1;
-        let event = Event { seq, name: name.clone(), payload: payload.clone(), received_at: now };
-        tables.events.push(StoredEvent { execution: execution.clone(), event, consumed: false });
-        let stands_at_name = matches!(&view.waiting, Some(Wait::Event { event, .. }) if event == name);
-        let claimed = if claim && stands_at_name { tables.claim(run, now)? } else { None };
-        let taken = claimed.map_or(Taken::Not, |claimed| Taken::Held(Box::new(claimed)));
-        Ok(EventAdded::Added { run, awaited, seq, after, taken })
+        let mut tables = self.writable()?;
+        let mut added = tables.addition(&event);
+        let EventAdded::Added { run, seq, taken, .. } = &mut added else { return Ok(added) };
+        let NewEvent { execution, name, payload, now, claim, .. } = event;
+        let stands_at_name = matches!(&tables.executions[&execution].view.waiting,
+            Some(Wait::Event { event, .. }) if *event == name);
+        let event = Event { seq: *seq, name, payload, received_at: now };
+        tables.events.push(StoredEvent { execution, event, consumed: false });
+        let claimed = if claim && stands_at_name { tables.claim(*run, now)? } else { None };
+        *taken = claimed.map_or(Taken::Not, |claimed| Taken::Held(Box::new(claimed)));
+        Ok(added)
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

@@ -6,12 +6,10 @@ use sqlx::Row as _;
 use stepbox_domain::{ExecutionId, RunId, Timestamp, run::RunFacts};
 
 use super::{
-    Connection, Row,
-    events::NewEvent,
-    runs,
+    Connection, Row, runs,
     statement::{Statement, Value, execute_all, fetch_all, fetch_each, transact, wide},
 };
-use crate::store::{Claim, Claimed, Epoch, RunKey, StoreError, codec};
+use crate::store::{Claim, Claimed, Epoch, NewEvent, RunKey, StoreError, codec};
 
 /// A hold that was given; what there is to know of the run is read afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +48,7 @@ pub(crate) async fn claim_alone(
 ) -> Result<Option<Hold>, StoreError> {
     let wanted = [(run, now)];
     let statements = take_hold(&wanted).into_iter().chain(show_running(&[run])).collect();
-    let done = transact(connection, statements).await?;
+    let done = transact(connection, statements, |_| Ok(())).await?;
     let held = done.first().and_then(|done| done.rows.first());
     Ok(held.map(hold).transpose()?.map(|(_, hold)| hold))
 }

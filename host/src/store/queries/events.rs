@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sqlx::Row as _;
-use stepbox_domain::{EventName, ExecutionId, ExecutionStatus, Json, Timestamp, event::Event, run::Wait};
+use stepbox_domain::{ExecutionId, ExecutionStatus, Timestamp, event::Event, run::Wait};
 
 use super::{
     Connection, Row,
@@ -11,17 +11,7 @@ use super::{
     executions::Known,
     statement::{Statement, Value, execute_all, fetch_all, transact, wide},
 };
-use crate::store::{EventAdded, RunKey, StoreError, Taken, codec};
-
-#[derive(Debug)]
-pub(crate) struct NewEvent {
-    pub execution: ExecutionId,
-    pub name: EventName,
-    pub payload: Json,
-    pub now: Timestamp,
-    /// Take hold of the run that stands at it.
-    pub claim: bool,
-}
+use crate::store::{EventAdded, NewEvent, RunKey, StoreError, Taken, codec};
 
 /// Keeps all of `events`, in their order, within the transaction that is open.
 pub(crate) async fn add(
@@ -35,10 +25,11 @@ pub(crate) async fn add(
         added.iter().zip(events).filter_map(|(added, event)| Some((added.seq()?, *event))).collect();
     let inserted = execute_all(connection, insert(&numbered)).await?;
     known.keys.next_event += all_in(inserted, numbered.len())?;
+    events.iter().zip(&added).for_each(|(event, added)| event.is_coming(added));
     Ok(added)
 }
 
-/// Keeps one as a transaction of its own, in one round trip.
+/// Keeps one as a transaction of its own, in one round trip; it is coming as soon as it is inserted.
 pub(crate) async fn add_alone(
     connection: &mut Connection,
     known: &mut Known,
@@ -48,17 +39,25 @@ pub(crate) async fn add_alone(
     let mut statements = look_up(&[event]);
     statements.extend(insert(&[(seq, event)]));
     statements.extend(claims::take_hold_of_awaiting(&[event]));
-    let done = transact(connection, statements).await?;
-    let unanswered = || StoreError::Corrupt("an event had no answer".to_owned());
-    let (looked_up, inserted, holds) = match &done[..] {
-        [looked_up, inserted] => (looked_up, inserted, None),
-        [looked_up, inserted, holds] => (looked_up, inserted, holds.rows.first()),
-        _ => return Err(unanswered()),
-    };
-    let added = added(&[event], &looked_up.rows, seq)?.pop().ok_or_else(unanswered)?;
-    known.keys.next_event += all_in(inserted.touched, usize::from(added.seq().is_some()))?;
-    let hold = holds.map(claims::hold).transpose()?.map(|(_, hold)| hold);
-    Ok((added, hold))
+    let mut kept = None;
+    let done = transact(connection, statements, |done| {
+        if let [looked_up, inserted] = done {
+            let added = added(&[event], &looked_up.rows, seq)?.pop().ok_or_else(unanswered)?;
+            let count = all_in(inserted.touched, usize::from(added.seq().is_some()))?;
+            event.is_coming(&added);
+            kept = Some((added, count));
+        }
+        Ok(())
+    })
+    .await?;
+    let (added, count) = kept.ok_or_else(unanswered)?;
+    known.keys.next_event += count;
+    let hold = done.get(2).and_then(|holds| holds.rows.first());
+    Ok((added, hold.map(claims::hold).transpose()?.map(|(_, hold)| hold)))
+}
+
+fn unanswered() -> StoreError {
+    StoreError::Corrupt("an event had no answer".to_owned())
 }
 
 /// What becomes of `events`, of whose addressees `rows` tell how they stood before; the first that is
@@ -77,24 +76,6 @@ fn added(events: &[&NewEvent], rows: &[Row], mut next: i64) -> Result<Vec<EventA
         }
     });
     Ok(added.collect())
-}
-
-impl EventAdded {
-    /// The run to which it was sent, if it was stored.
-    pub(crate) fn run(&self) -> Option<RunKey> {
-        match self {
-            EventAdded::Added { run, .. } => Some(*run),
-            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
-        }
-    }
-
-    /// Its number, if it was stored.
-    pub(crate) fn seq(&self) -> Option<i64> {
-        match self {
-            EventAdded::Added { seq, .. } => Some(*seq),
-            EventAdded::AlreadyOver(_) | EventAdded::NoSuchExecution => None,
-        }
-    }
 }
 
 /// So many were written: as many as there should be.

@@ -161,10 +161,12 @@ pub(crate) struct Done {
 }
 
 /// Runs a few statements as a transaction of their own, in one round trip; what each came to. A
-/// single one commits by itself.
+/// single one commits by itself. `so_far` is shown what has been done after each of them, while the
+/// next ones are at work, the commit among them.
 pub(crate) async fn transact(
     connection: &mut Connection,
     statements: Vec<Statement>,
+    mut so_far: impl FnMut(&[Done]) -> Result<(), StoreError>,
 ) -> Result<Vec<Done>, StoreError> {
     let count = statements.len();
     let (mut sql, values) = joined(statements);
@@ -180,6 +182,9 @@ pub(crate) async fn transact(
             Either::Right(row) => rows.push(row),
             Either::Left(done) => {
                 all.push(Done { rows: std::mem::take(&mut rows), touched: done.rows_affected() });
+                if all.len() > around && all.len() <= around + count {
+                    so_far(&all[around..])?;
+                }
             }
         }
     }

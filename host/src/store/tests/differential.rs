@@ -95,7 +95,8 @@ impl Side {
             Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000), audit()).await),
             Verb::Repair { repair, bulk, lost } => repaired(store, &mut seen, &id, repair, bulk, lost).await,
             Verb::Send(name, claim) => {
-                let added = store.add_event(&id, &event_name(name), &json("[1]"), at(2_000), claim).await;
+                let event = NewEvent { claim, ..new_event(id.as_str(), name, "[1]") };
+                let added = store.add_event(event).await;
                 match &added {
                     Ok(EventAdded::Added { taken: Taken::Held(claimed), .. }) => {
                         seen.claims.push(claimed.claim);

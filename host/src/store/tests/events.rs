@@ -1,6 +1,6 @@
 //! What is sent to executions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use stepbox_domain::{ExecutionStatus, journal::Record};
@@ -14,6 +14,7 @@ on_every_store!(
     an_event_is_awaited_only_by_the_wait_that_it_answers,
     an_event_knows_its_number_and_what_lies_unconsumed_before_it,
     an_event_takes_hold_of_the_run_that_stands_at_it,
+    an_event_is_known_before_it_is_there,
     an_event_is_consumed_once,
     an_event_of_another_execution_cannot_be_consumed,
     events_for_what_is_over_or_unknown_are_refused,
@@ -113,7 +114,7 @@ async fn an_event_takes_hold_of_the_run_that_stands_at_it(store: Arc<dyn Store>)
     with_order(&store).await;
     let claim = claimed(&store, "a").await;
     let send = async |name: &str, claim: bool| match store
-        .add_event(&id("a"), &event_name(name), &json("1"), at(2_000), claim)
+        .add_event(NewEvent { claim, ..new_event("a", name, "1") })
         .await
         .unwrap()
     {
@@ -148,8 +149,32 @@ async fn an_event_takes_hold_of_the_run_that_stands_at_it(store: Arc<dyn Store>)
 
     // A run that is over is taken hold of by nobody.
     store.cancel(&id("a"), None, at(4_000), audit()).await.unwrap();
-    let late = store.add_event(&id("a"), &event_name("go"), &json("1"), at(5_000), true).await.unwrap();
+    let late = NewEvent { claim: true, now: at(5_000), ..new_event("a", "go", "1") };
+    let late = store.add_event(late).await.unwrap();
     assert_eq!(late, EventAdded::AlreadyOver(ExecutionStatus::Cancelled));
+}
+
+async fn an_event_is_known_before_it_is_there(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let claim = claimed(&store, "a").await;
+    scheduled(&store, "b").await;
+    store.commit(standing(claim, 0, at_event("go", None))).await.unwrap();
+    let send = async |execution: &str, name: &str| {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = told.clone();
+        let coming: Coming = Box::new(move |added| tell.lock().unwrap().push(added.clone()));
+        let event = NewEvent { coming: Some(coming), ..new_event(execution, name, "1") };
+        let added = store.add_event(event).await.unwrap();
+        assert_eq!(*told.lock().unwrap(), std::slice::from_ref(&added));
+        added
+    };
+    assert_eq!(send("nobody", "go").await, EventAdded::NoSuchExecution);
+    let first = send("a", "go").await;
+    assert!(matches!(first, EventAdded::Added { awaited: true, seq: 1, .. }), "{first:?}");
+    // Many at once go into one commit.
+    join_all((0..20).map(|number| send(if number % 2 == 0 { "a" } else { "b" }, "more"))).await;
+    store.cancel(&id("a"), None, at(4_000), audit()).await.unwrap();
+    assert_eq!(send("a", "go").await, EventAdded::AlreadyOver(ExecutionStatus::Cancelled));
 }
 
 /// Invariant 5.
@@ -203,7 +228,7 @@ async fn a_run_that_an_event_took_hold_of_and_that_cannot_be_read_is_let_go() {
     let commit = standing(claim, 0, at_event("go", None));
     verbs.commit(Commit { release: true, ..commit }).await.unwrap();
     store.close_readers().await;
-    let added = verbs.add_event(&id("a"), &event_name("go"), &json("1"), at(2_000), true).await.unwrap();
+    let added = verbs.add_event(NewEvent { claim: true, ..new_event("a", "go", "1") }).await.unwrap();
     assert!(matches!(added, EventAdded::Added { awaited: true, taken: Taken::LetGo, .. }), "{added:?}");
     verbs.close().await;
 

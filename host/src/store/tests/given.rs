@@ -188,7 +188,19 @@ pub(super) async fn journal(store: &Arc<dyn Store>, execution: &str) -> Vec<Reco
 }
 
 pub(super) async fn send(store: &Arc<dyn Store>, execution: &str, event: &str, payload: &str) -> EventAdded {
-    store.add_event(&id(execution), &event_name(event), &json(payload), at(2_000), false).await.unwrap()
+    store.add_event(new_event(execution, event, payload)).await.unwrap()
+}
+
+/// Comes at 2,000.
+pub(super) fn new_event(execution: &str, event: &str, payload: &str) -> NewEvent {
+    NewEvent {
+        execution: id(execution),
+        name: event_name(event),
+        payload: json(payload),
+        now: at(2_000),
+        claim: false,
+        coming: None,
+    }
 }
 
 /// Events by number and payload.

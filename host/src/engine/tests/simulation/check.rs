@@ -103,7 +103,9 @@ fn check_events(world: &World, execution: &ExecutionId, runs: &[RunView]) {
     for run in runs {
         let (_, records) = now(world.1.journal(&run.run)).expect("it has a journal");
         for record in records {
-            let Record::EventConsumed { payload, .. } = record else { continue };
+            let Record::EventConsumed { event, payload, .. } = record else { continue };
+            // Not one that was on its way and got lost.
+            assert_eq!(world.1.event(event).map(|event| event.payload), Some(payload.clone()), "5: not sent");
             let token = text(&payload);
             let this = place[&token];
             assert!(last.is_none_or(|last| last < this), "5: out of order or twice: {token}");

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stepbox_domain::{
-    Digest, EventName, ExecutionId, Json, RunId, TaskName, Timestamp,
+    Digest, ExecutionId, RunId, TaskName, Timestamp,
     audit::AuditEntry,
     bulk::{BulkId, BulkProgress, BulkState},
     capability::SecretName,
@@ -148,15 +148,13 @@ impl Store for Faulty {
         verb!(self, self.store.end_bulk(bulk, state, why, now, audit))
     }
 
-    async fn add_event(
-        &self,
-        execution: &ExecutionId,
-        name: &EventName,
-        payload: &Json,
-        now: Timestamp,
-        claim: bool,
-    ) -> Result<EventAdded, StoreError> {
-        verb!(self, self.store.add_event(execution, name, payload, now, claim))
+    async fn add_event(&self, mut event: NewEvent) -> Result<EventAdded, StoreError> {
+        self.lag().await;
+        // It may be told of and not come, or come otherwise.
+        if let Some(coming) = event.coming.take() {
+            coming(&self.store.what_would_become_of(&event));
+        }
+        verb!(self, self.store.add_event(event))
     }
 
     async fn events_after(&self, run: RunKey, after: i64) -> Result<Vec<Event>, StoreError> {

@@ -71,7 +71,11 @@ async fn an_attempt_that_is_dropped_leaves_the_runner_usable() {
 /// The budget is one attempt's, not the leg's.
 #[tokio::test]
 async fn each_attempt_has_its_own_cpu_time() {
-    let bed = TestBed::with(|config| config.set(Limit::AttemptCpuMaxMs, 150));
+    let bed = TestBed::with(|config| {
+        config.set(Limit::AttemptCpuMaxMs, 150);
+        // A quick machine looks at the clock more often than a task may by default.
+        config.set(Limit::HostCallsPerSecondMax, Limit::HostCallsPerSecondMax.default_ceiling());
+    });
     let guest = bed
         .guest(WatGuest::default().with("(global $calls (mut i32) (i32.const 0))").run_step(
             // Some 60 ms of computing on any machine: it looks at the real clock.

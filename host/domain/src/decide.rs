@@ -94,10 +94,11 @@ pub struct Decision {
 pub enum Durability {
     /// Before the reply.
     Now,
-    /// Before anything comes of the reply, which is an answer to the handler: before anybody hears how
-    /// the run stands, and before a step that the handler calls next is seen outside. Until then only
-    /// instances know it that die with the host, and that nothing gets out of. So what a handler does
-    /// without a rest is written at once, with the end of the run or the wait that it comes to.
+    /// Before anything comes of the reply, which is an answer to the handler or a wait: before anybody
+    /// hears how the run stands, before it stands still, and before a step that the handler calls next is
+    /// seen outside. Until then only instances know it that die with the host, and that nothing gets out
+    /// of. So what a handler does without a rest is written at once, with the end of the run or the wait
+    /// that it comes to, and with its being let go of there.
     BeforeEffects,
     /// Together with the next that must be, or soon: losing them repeats nothing and changes
     /// nothing that the handler has seen.
@@ -281,7 +282,8 @@ impl Run {
                 let end = Record::SleepEnded { step: place.index, at: now };
                 return Decision::before_effects(vec![start, end], answer(now));
             }
-            return Decision::now(vec![start], Reply::Wait(Wait::Sleep { step: place.key.clone(), until }));
+            let wait = Wait::Sleep { step: place.key.clone(), until };
+            return Decision::before_effects(vec![start], Reply::Wait(wait));
         };
         if let Some(at) = step.ended_at {
             return Decision::eventually(records, answer(at));
@@ -346,7 +348,7 @@ impl Run {
             return Decision::before_effects(records, Reply::Recorded { outcome, at: now });
         }
         let wait = Wait::Event { step: place.key.clone(), event: event.clone(), deadline };
-        Decision::now(records, Reply::Wait(wait))
+        Decision::before_effects(records, Reply::Wait(wait))
     }
 
     fn captures(&self, place: &Place, value: &Json, now: Timestamp) -> Decision {

@@ -80,6 +80,13 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// About what it takes in memory beside itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let texts = [Some(&self.message), self.backtrace.as_ref()].into_iter().flatten().chain(&self.logs);
+        texts.map(|text| text.len() + size_of::<String>()).sum::<usize>()
+            + self.details.as_ref().map_or(0, Json::len_bytes)
+    }
+
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Failure {
             kind,

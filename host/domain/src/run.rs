@@ -158,6 +158,11 @@ impl Run {
         run
     }
 
+    /// About how much memory it takes, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.steps.iter().chain(self.aside.iter()).map(Step::size_bytes).sum()
+    }
+
     pub fn facts(&self) -> &RunFacts {
         &self.facts
     }

@@ -208,6 +208,17 @@ pub struct Attempt {
     pub receipt: Option<Box<Receipt>>,
 }
 
+impl Attempt {
+    /// About what it takes in memory beside itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let failure = match &self.state {
+            AttemptState::Failed(failure) => failure.heap_bytes(),
+            AttemptState::Running | AttemptState::Completed | AttemptState::Interrupted(_) => 0,
+        };
+        failure + self.receipt.as_ref().map_or(0, |_| size_of::<Receipt>())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptState {

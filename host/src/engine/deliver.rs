@@ -18,11 +18,12 @@ use super::{
     Engine, EngineError, Inner, Who,
     ahead::{Answer, on_its_way},
     carried_through,
+    kept::Kept,
     live::{Arrived, LiveHandle},
     settings::check_value,
     worker,
 };
-use crate::store::{Cancel, Claimed, Coming, EventAdded, ExecutionView, NewEvent, StoreError, Taken};
+use crate::store::{Cancel, Claimed, Coming, EventAdded, ExecutionView, Known, NewEvent, StoreError, Taken};
 
 /// What became of an event. Stored either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +113,24 @@ async fn deliver(
         let (engine, told, event) = (engine.clone(), told.clone(), event(0, now));
         Box::new(move |added| told.tell(&engine, &event, added))
     };
+    // Taken out only when there is somebody to go on with it.
+    let kept = Arc::<Mutex<Option<Kept>>>::default();
+    let known: Known = {
+        let (engine, place) = (engine.clone(), kept.clone());
+        Arc::new(move |run| {
+            let kept = engine.kept.take(run);
+            let records = kept.as_ref().map_or(0, |kept| kept.records);
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+            records
+        })
+    };
     let new = NewEvent {
         execution: execution.clone(),
         name: name.clone(),
         payload: payload.clone(),
         now,
         claim: permit.is_some(),
+        known: Some(known),
         coming: Some(coming),
     };
     let added = engine.store.add_event(new).await;
@@ -133,7 +146,8 @@ async fn deliver(
                 (Taken::Held(claimed), permit) => {
                     let entered = permit.and_then(|permit| Some((engine.live.enter(run)?, permit)));
                     drop(claiming);
-                    go_on(engine, *claimed, entered);
+                    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    go_on(engine, *claimed, kept, entered);
                 }
                 (Taken::LetGo, _) => engine.ready.push(run),
                 // One that is not awaited came before the wait was on disk: whoever writes the wait
@@ -179,10 +193,17 @@ impl Told {
 }
 
 /// With a run that an event took hold of.
-fn go_on(engine: &Arc<Inner>, claimed: Claimed, entered: Option<(Arc<LiveHandle>, OwnedSemaphorePermit)>) {
+fn go_on(
+    engine: &Arc<Inner>,
+    claimed: Claimed,
+    kept: Option<Kept>,
+    entered: Option<(Arc<LiveHandle>, OwnedSemaphorePermit)>,
+) {
     let engine = engine.clone();
     match entered {
-        Some((handle, permit)) => drop(tokio::spawn(worker::drive(engine, handle, claimed, permit, None))),
+        Some((handle, permit)) => {
+            drop(tokio::spawn(worker::drive(engine, handle, claimed, kept, permit, None)));
+        }
         // Whoever drove it has let go of it, and has not left yet. Nobody waits for this: the event is
         // stored.
         None => drop(tokio::spawn(async move {
@@ -213,6 +234,7 @@ async fn cancel(engine: &Inner, execution: &ExecutionId, who: Who) -> Result<(),
         }
         Cancel::Cancelled(run) => {
             engine.live.interrupt(run);
+            engine.kept.forget(run);
             engine.timers.forget(run);
             engine.capacity.gone(run, &engine.ready);
             engine.waiters.wake(execution, None);

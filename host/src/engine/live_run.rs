@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use super::{
     Inner,
     ahead::OnItsWay,
+    kept::Kept,
     live::LiveHandle,
     log_tail::LogTail,
     metrics::Deeds,
@@ -179,6 +180,12 @@ impl LiveRun {
 
     pub fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// As it is, to be kept; what is left here is one in which nothing has happened.
+    pub fn take_run(&mut self) -> Kept {
+        let new = Run::new(self.run.facts().clone(), self.run.policy().clone());
+        Kept { run: std::mem::replace(&mut self.run, new), records: self.written }
     }
 
     pub fn claim(&self) -> Claim {

@@ -13,6 +13,7 @@ mod changes;
 pub mod clock;
 mod deliver;
 mod grants;
+mod kept;
 mod live;
 mod live_run;
 pub mod loader;
@@ -70,6 +71,7 @@ use self::{
     bulk::Bulks,
     capacity::Capacity,
     clock::Clock,
+    kept::KeptRuns,
     live::LiveRuns,
     loader::Loader,
     metrics::Metrics,
@@ -123,6 +125,7 @@ pub(crate) struct Inner {
     ready: Ready,
     timers: Timers,
     live: LiveRuns,
+    kept: KeptRuns,
     places: Arc<Semaphore>,
     parking: Parking,
     capacity: Capacity,
@@ -273,6 +276,7 @@ impl Engine {
             pauses: Pauses::default(),
             capacity: Capacity::default(),
             live: LiveRuns::default(),
+            kept: KeptRuns::default(),
             waiters: Waiters::default(),
             turns: Turns::default(),
             bulks: Bulks::default(),

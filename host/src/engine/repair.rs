@@ -309,6 +309,8 @@ async fn mend<A, E: From<EngineError>>(
         let claim = seized.claim;
         last = Some(claim);
         engine.live.interrupt_before(claim.run, claim.epoch);
+        // It may go on as another.
+        engine.kept.forget(claim.run);
         let seen = Seen::new(engine, seized.facts, seized.status, &seized.records);
         let planned = match plan(&seen) {
             Ok(plan) => check_version(engine, floor, &seen, &plan).await.map(|()| plan).map_err(E::from),

@@ -137,12 +137,14 @@ async fn driven(
         facts: new.facts(),
         payload: new.payload.clone(),
         digest,
+        known: 0,
         records: Vec::new(),
         events: Vec::new(),
         crashes: 0,
     };
     let (opening, unwritten) = opening();
-    let mut driving = Box::pin(worker::drive(Arc::clone(engine), handle, claimed, permit, Some(unwritten)));
+    let mut driving =
+        Box::pin(worker::drive(Arc::clone(engine), handle, claimed, None, permit, Some(unwritten)));
     // It cannot be over: it hears only later whether it has been written.
     let _ = driving.as_mut().now_or_never();
     let commit = opening.shut();

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use super::{
     Inner,
     calls::Calls,
+    kept::Kept,
     live::LiveHandle,
     live_run::{Gone, Hold, LiveRun},
     loader::LoadError,
@@ -70,8 +71,10 @@ async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) 
     // Entered before the claim reads the events: what comes after that is knocked for.
     let Some(handle) = engine.live.enter(run) else { return };
     handle.before_claim();
-    match engine.store.claim(run, engine.clock.now()).await {
-        Ok(Some(claimed)) => drive(engine, handle, claimed, permit, None).await,
+    let kept = engine.kept.take(run);
+    let known = kept.as_ref().map_or(0, |kept| kept.records);
+    match engine.store.claim_from(run, engine.clock.now(), known).await {
+        Ok(Some(claimed)) => drive(engine, handle, claimed, kept, permit, None).await,
         Ok(None) => {
             engine.pauses.taken_up(run);
             engine.capacity.gone(run, &engine.ready);
@@ -85,19 +88,20 @@ async fn take_up(engine: Arc<Inner>, run: RunKey, permit: OwnedSemaphorePermit) 
     }
 }
 
-/// Drives a claimed run, already entered among the live, until it rests. `start`: its start is still on
-/// its way to the store.
+/// Drives a claimed run, already entered among the live, until it rests. `kept`: what it was when it was
+/// let go of. `start`: its start is still on its way to the store.
 pub(crate) async fn drive(
     engine: Arc<Inner>,
     handle: Arc<LiveHandle>,
     claimed: Claimed,
+    kept: Option<Kept>,
     permit: OwnedSemaphorePermit,
     start: Option<Unwritten>,
 ) {
     engine.timers.forget(claimed.claim.run);
     let key = claimed.claim.run;
     let execution = claimed.facts.execution.clone();
-    let rest = Box::pin(lead(&engine, &handle, claimed, start)).await;
+    let rest = Box::pin(lead(&engine, &handle, claimed, kept, start)).await;
     // It leaves before anything can wake it: who finds it here still would pass it over. A wake-up
     // too many does no harm.
     let at_event = matches!(rest, Rest::Stands { at_event: true, .. });
@@ -156,6 +160,7 @@ async fn lead(
     engine: &Arc<Inner>,
     handle: &Arc<LiveHandle>,
     claimed: Claimed,
+    kept: Option<Kept>,
     start: Option<Unwritten>,
 ) -> Rest {
     // Before its clocks are looked at: they stand.
@@ -167,8 +172,22 @@ async fn lead(
         }
         return held(engine, &claimed, paused).await;
     }
-    let Claimed { claim, facts, payload, digest, records, events, crashes } = claimed;
-    let mut run = Run::fold(facts.clone(), engine.policy(&facts.task), &records);
+    let Claimed { claim, facts, payload, digest, known, records, events, crashes } = claimed;
+    let policy = engine.policy(&facts.task);
+    let run = match kept {
+        Some(kept) => kept.go_on(&facts, known, &records),
+        None => (known == 0).then(|| Run::fold(facts.clone(), policy.clone(), &records)),
+    };
+    // Once more, and then with all of its journal.
+    let Some(mut run) = run else { return let_go(engine, claim, &facts).await };
+    run.set_policy(policy);
+    #[cfg(test)]
+    if known > 0
+        && let Ok(Some((_, journal))) = engine.store.journal(&facts.run).await
+    {
+        let count = known as usize + records.len();
+        assert_eq!(run, Run::fold(facts.clone(), run.policy().clone(), &journal[..count]));
+    }
     run.mailbox_mut().receive(events);
 
     let (guest, doomed) = match engine.loader.load(&digest).await {
@@ -184,7 +203,7 @@ async fn lead(
         started_at: facts.created_at,
         logs: engine.logs.clone(),
     };
-    let count = records.len() as u64;
+    let count = known + records.len() as u64;
     let live =
         LiveRun::new(engine.clone(), handle.clone(), claim, run, count, guest.clone(), context.clone());
     let live = match start {
@@ -298,9 +317,11 @@ async fn held(engine: &Arc<Inner>, claimed: &Claimed, paused: Wait) -> Rest {
 async fn in_line(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
     let mut held = live.lock().await;
     if held.release().await.is_ok() {
+        let deadline = held.run().deadline();
+        engine.kept.keep(held.claim().run, held.take_run());
         return match held.paused_by() {
             Some(rule) => Rest::Held(rule.clone()),
-            None => Rest::InLine { deadline: held.run().deadline() },
+            None => Rest::InLine { deadline },
         };
     }
     drop(held);
@@ -377,17 +398,15 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
         return Rest::Gone;
     }
     engine.metrics.suspended.inc();
+    let (due, wait, seen) = (held.run().due(), held.run().wait(), held.run().mailbox().seen());
+    engine.kept.keep(held.claim().run, held.take_run());
     if let Some(rule) = held.paused_by() {
         return Rest::Held(rule.clone());
     }
-    let due = held.run().due();
-    let Some(Wait::Event { event, .. }) = held.run().wait() else {
-        return Rest::Stands { due, at_event: false };
-    };
+    let Some(Wait::Event { event, .. }) = wait else { return Rest::Stands { due, at_event: false } };
     // What was stored just before the wait was on disk found nobody waiting, and whoever stored
     // it may come to knock only when we have left. From the release on, every event is awaited.
-    let come = engine.store.events_after(held.claim().run, held.run().mailbox().seen()).await;
-    match come {
+    match engine.store.events_after(held.claim().run, seen).await {
         Ok(events) if !events.iter().any(|come| come.name == event) => Rest::Stands { due, at_event: true },
         Ok(_) => Rest::Again(Duration::ZERO),
         Err(error) => {

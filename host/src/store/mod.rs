@@ -88,7 +88,18 @@ pub trait Store: Views {
 
     /// Takes hold of a run that is neither over nor held, at `now`: its status becomes
     /// `running`. None when it is over or somebody holds it.
-    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError>;
+    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
+        self.claim_from(run, now, 0).await
+    }
+
+    /// The same for somebody who knows the first `known` records of the run's journal: they are not read.
+    /// (Nothing in a journal ever changes.)
+    async fn claim_from(
+        &self,
+        run: RunKey,
+        now: Timestamp,
+        known: u64,
+    ) -> Result<Option<Claimed>, StoreError>;
 
     /// Adds to the journal of a claimed run and changes what else the commit names, all or
     /// nothing. [`StoreError::ClaimLost`]: drop the run, it is no longer ours.

@@ -29,7 +29,7 @@ pub(super) async fn run(readers: SqlitePool, mut queue: mpsc::UnboundedReceiver<
         let mut next = Some(first);
         let mut batch = Vec::new();
         while let Some(wanted) = next {
-            match wanted.hold.records > RECORDS_MAX {
+            match wanted.hold.unknown() > RECORDS_MAX {
                 true => drop(tokio::spawn(serve(readers.clone(), vec![wanted]))),
                 false => batch.push(wanted),
             }

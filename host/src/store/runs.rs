@@ -1,5 +1,7 @@
 //! What is written of executions and their runs, and what comes back.
 
+use std::sync::Arc;
+
 use stepbox_domain::{
     Digest, EventName, ExecutionId, ExecutionStatus, Failure, Fingerprint, Json, RunId, TaskName, Timestamp,
     event::Event,
@@ -84,6 +86,8 @@ pub struct Claimed {
     pub facts: RunFacts,
     pub payload: Json,
     pub digest: Digest,
+    /// So many records of the journal come before [`Claimed::records`], which whoever claims it has.
+    pub known: u64,
     pub records: Vec<Record>,
     /// Unconsumed events of the execution, oldest first.
     pub events: Vec<Event>,
@@ -157,11 +161,16 @@ pub struct NewEvent {
     pub now: Timestamp,
     /// Take hold of the run in the same commit, if it stands at an event of that name and nobody holds it.
     pub claim: bool,
+    /// How many records of the run of which hold is taken are known already: they are not read. None: of
+    /// no run.
+    pub known: Option<Known>,
     /// Told what is going to become of it while that is on its way to the disk: nothing is to be seen of
     /// it before the answer, which has the last word. An event that is written anew after a failure comes
     /// again, perhaps with another number.
     pub coming: Option<Coming>,
 }
+
+pub type Known = Arc<dyn Fn(RunKey) -> u64 + Send + Sync>;
 
 pub type Coming = Box<dyn Fn(&EventAdded) + Send + Sync>;
 

@@ -150,7 +150,8 @@ impl Sqlite {
         of_verb(outcome).ok_or_else(|| StoreError::Corrupt("the answer of another verb came".to_owned()))
     }
 
-    async fn read_claimed(&self, hold: Hold) -> Result<Option<Claimed>, StoreError> {
+    async fn read_claimed(&self, hold: Hold, known: u64) -> Result<Option<Claimed>, StoreError> {
+        let hold = hold.known_up_to(known);
         let (answer, claimed) = oneshot::channel();
         let closed = || StoreError::Unavailable("it is closed".to_owned());
         self.claimed.send(Wanted { hold, answer }).map_err(|_| closed())?;
@@ -240,7 +241,12 @@ impl Store for Sqlite {
         .await
     }
 
-    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
+    async fn claim_from(
+        &self,
+        run: RunKey,
+        now: Timestamp,
+        known: u64,
+    ) -> Result<Option<Claimed>, StoreError> {
         let hold = self
             .ask(Verb::Claim { run, now }, |outcome| match outcome {
                 Outcome::Claimed(hold) => Some(hold),
@@ -248,7 +254,7 @@ impl Store for Sqlite {
             })
             .await?;
         let Some(hold) = hold else { return Ok(None) };
-        let read = self.read_claimed(hold).await;
+        let read = self.read_claimed(hold, known).await;
         if read.is_err() {
             // Nobody will get to know of the hold, so it must not stay.
             self.let_go(hold.claim).await;
@@ -373,6 +379,7 @@ impl Store for Sqlite {
     }
 
     async fn add_event(&self, event: NewEvent) -> Result<EventAdded, StoreError> {
+        let known = event.known.clone();
         let (mut added, hold) = self
             .ask(Verb::AddEvent(event), |outcome| match outcome {
                 Outcome::EventAdded(added, hold) => Some((added, hold)),
@@ -380,7 +387,8 @@ impl Store for Sqlite {
             })
             .await?;
         if let (EventAdded::Added { taken, .. }, Some(hold)) = (&mut added, hold) {
-            *taken = match self.read_claimed(hold).await {
+            let known = known.map_or(0, |known| known(hold.claim.run));
+            *taken = match self.read_claimed(hold, known).await {
                 Ok(Some(claimed)) => Taken::Held(Box::new(claimed)),
                 // Somebody has ended the hold, and goes on with the run.
                 Ok(None) => Taken::Not,

@@ -1,6 +1,6 @@
 //! What a call of a step, or the end of one of its attempts, leads to.
 
-use super::{Bound, Decision, Durability, Reply};
+use super::{Bound, Decision, Reply};
 use crate::{
     Failure, FailureKind, Receipt, Run, Timestamp,
     journal::{Record, StepStarted},
@@ -199,13 +199,9 @@ impl Run {
                         (None, Reply::Recorded { outcome: Err(failure.clone()), at: now })
                     }
                 };
-                let durability = match retry_at {
-                    Some(_) => Durability::Now,
-                    None => Durability::BeforeEffects,
-                };
                 let record =
                     Record::AttemptFailed { step: index, attempt, failure, at: now, retry_at, receipt };
-                Decision { records: vec![record], reply, durability }
+                Decision::before_effects(vec![record], reply)
             }
         }
     }

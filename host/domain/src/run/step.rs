@@ -99,6 +99,23 @@ pub enum StepState {
 }
 
 impl Step {
+    /// About what it takes in memory, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let called = match &self.call {
+            Call::Step { function, parts, .. } => function.len() + parts.len() * size_of::<PartHash>(),
+            Call::Sleep { .. } | Call::WaitForEvent { .. } | Call::Capture => 0,
+        };
+        let came_to = match &self.state {
+            StepState::Completed(result) => result.len_bytes(),
+            StepState::TimedOut(failure) | StepState::Dead(failure) => failure.heap_bytes(),
+            StepState::Open | StepState::RetryAt(_) => 0,
+        };
+        let attempts: usize =
+            self.attempts.iter().map(|attempt| size_of::<Attempt>() + attempt.heap_bytes()).sum();
+        let replaced = self.replaced.as_ref().map_or(0, |step| step.size_bytes());
+        size_of::<Step>() + self.key.as_str().len() + called + came_to + attempts + replaced
+    }
+
     pub fn status(&self) -> StepStatus {
         match self.state {
             StepState::Open => StepStatus::Running,

@@ -321,6 +321,10 @@ impl World {
                     if guest.run.due().is_none() || self.roll(3) == 0 {
                         return Err(self.lets_go(guest, LegEnd::Stands));
                     }
+                    // It stands still where everybody can see it.
+                    if guest.owes && !self.pays(guest) {
+                        return Err(LegEnd::Died);
+                    }
                     self.pass_time(guest.run.due());
                 }
                 Reply::Stop => return Err(LegEnd::Over),
@@ -377,8 +381,8 @@ impl World {
             Durability::Now => !decision.records.is_empty(),
             Durability::BeforeEffects => {
                 assert!(
-                    matches!(decision.reply, Reply::Recorded { .. }),
-                    "more than an answer: {decision:?}"
+                    matches!(decision.reply, Reply::Recorded { .. } | Reply::Wait(_)),
+                    "more than an answer or a wait: {decision:?}"
                 );
                 guest.owes = true;
                 self.roll(2) == 0

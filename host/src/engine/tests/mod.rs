@@ -3,6 +3,7 @@
 mod ahead;
 mod bulk;
 mod capacity;
+mod kept;
 mod last_words;
 mod opening;
 mod outcomes;

@@ -29,7 +29,7 @@ impl Store for Memory {
         let order = tables.executions.len();
         tables.executions.insert(new.id.clone(), Execution { order, view, trouble: None });
         if let Some(held) = new.held {
-            tables.claim(run, new.now)?;
+            tables.claim(run, new.now, 0)?;
             if let Some(commit) = held.commit {
                 tables.commit(commit).inspect_err(|_| tables.unmake(&new.id, run))?;
             }
@@ -38,8 +38,13 @@ impl Store for Memory {
         Ok(Creation::New { execution, run })
     }
 
-    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
-        self.writable()?.claim(run, now)
+    async fn claim_from(
+        &self,
+        run: RunKey,
+        now: Timestamp,
+        known: u64,
+    ) -> Result<Option<Claimed>, StoreError> {
+        self.writable()?.claim(run, now, known)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
@@ -137,12 +142,13 @@ impl Store for Memory {
         let mut tables = self.writable()?;
         let mut added = tables.addition(&event);
         let EventAdded::Added { run, seq, taken, .. } = &mut added else { return Ok(added) };
-        let NewEvent { execution, name, payload, now, claim, .. } = event;
+        let NewEvent { execution, name, payload, now, claim, known, .. } = event;
         let stands_at_name = matches!(&tables.executions[&execution].view.waiting,
             Some(Wait::Event { event, .. }) if *event == name);
         let event = Event { seq: *seq, name, payload, received_at: now };
         tables.events.push(StoredEvent { execution, event, consumed: false });
-        let claimed = if claim && stands_at_name { tables.claim(*run, now)? } else { None };
+        let known = known.map_or(0, |known| known(*run));
+        let claimed = if claim && stands_at_name { tables.claim(*run, now, known)? } else { None };
         *taken = claimed.map_or(Taken::Not, |claimed| Taken::Held(Box::new(claimed)));
         Ok(added)
     }

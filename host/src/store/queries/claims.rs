@@ -16,8 +16,21 @@ use crate::store::{Claim, Claimed, Epoch, NewEvent, RunKey, StoreError, codec};
 pub(crate) struct Hold {
     pub claim: Claim,
     pub crashes: u32,
-    /// How many records there are to read.
+    /// How many records there are.
     pub records: i64,
+    /// Of these, so many at the beginning need not be read.
+    pub known: i64,
+}
+
+impl Hold {
+    pub(crate) fn known_up_to(self, known: u64) -> Self {
+        Hold { known: i64::try_from(known).unwrap_or(i64::MAX).min(self.records), ..self }
+    }
+
+    /// How many records there are to read.
+    pub(crate) fn unknown(&self) -> i64 {
+        self.records - self.known
+    }
 }
 
 /// Takes hold of those of `wanted` that are neither over nor held, once if they are in it twice,
@@ -66,7 +79,7 @@ pub(crate) fn hold(row: &Row) -> Result<(RunKey, Hold), StoreError> {
     let run = RunKey(row.try_get("run_key")?);
     let epoch = Epoch(row.try_get("claim_epoch")?);
     let crashes = codec::number("a count of crashes", row.try_get("crashes")?)?;
-    Ok((run, Hold { claim: Claim { run, epoch }, crashes, records: row.try_get("claim_records")? }))
+    Ok((run, Hold { claim: Claim { run, epoch }, crashes, records: row.try_get("claim_records")?, known: 0 }))
 }
 
 fn take_hold(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
@@ -130,13 +143,13 @@ pub(crate) async fn read_claimed(
     connection: &mut Connection,
     holds: &[Hold],
 ) -> Result<Vec<Option<Claimed>>, StoreError> {
-    let rows: Vec<[Value; 2]> =
-        holds.iter().map(|hold| [hold.claim.run.0.into(), hold.claim.epoch.0.into()]).collect();
+    let rows: Vec<[Value; 3]> = holds
+        .iter()
+        .map(|hold| [hold.claim.run.0.into(), hold.claim.epoch.0.into(), hold.known.into()])
+        .collect();
     // The epoch comes last: if it is still ours, nobody else has written before.
     let texts = [
-        "select j.run_key, j.number, j.body
-           from w cross join records j on j.run_key = w.run_key
-          order by j.run_key, j.number",
+        runs::JOURNALS,
         "select r.run_key, p.seq, p.name, p.payload, p.received_ms
            from w cross join runs r on r.run_key = w.run_key
                   join events p on p.execution_key = r.execution_key and p.consumed_by is null
@@ -148,9 +161,9 @@ pub(crate) async fn read_claimed(
            join executions e on e.execution_key = r.execution_key
            left join module_versions v on v.task_name = e.task_name and v.version = r.version",
     ];
-    let statements = texts
-        .iter()
-        .flat_map(|text| wide(&rows, |values| format!("with w (run_key, epoch) as ({values}) {text}")));
+    let statements = texts.iter().flat_map(|text| {
+        wide(&rows, |values| format!("with w (run_key, epoch, known) as ({values}) {text}"))
+    });
     let mut found = fetch_each(connection, statements.collect()).await?.into_iter().map(by_run);
     let mut next = || found.next().transpose().map(Option::unwrap_or_default);
     let (journals, mut mailboxes, heads) = (next()?, next()?, next()?);
@@ -173,7 +186,8 @@ pub(crate) async fn read_claimed(
                 facts,
                 payload: codec::json(row.try_get("payload")?)?,
                 digest: codec::digest(&digest)?,
-                records: runs::decoded(run, journals.get(&run).map_or(&[], Vec::as_slice))?,
+                known: u64::try_from(hold.known).unwrap_or(0),
+                records: runs::decoded(run, hold.known, journals.get(&run).map_or(&[], Vec::as_slice))?,
                 events: events.iter().map(super::events::event).collect::<Result<_, _>>()?,
                 crashes: hold.crashes,
             }))

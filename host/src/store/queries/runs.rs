@@ -7,30 +7,71 @@ use stepbox_domain::{
     run::{RunFacts, Wait},
 };
 
-use super::{Connection, Row, claims};
+use super::{
+    Connection, Row, claims,
+    statement::{fetch_all, wide},
+};
 use crate::store::{RunKey, RunView, StoreError, Trigger, Unfinished, codec};
+
+/// The journals of the runs `w` but for what is `known` of them, each row with the numbers of its first and last record, how many there
+/// are, and the bodies one after the other, each with its length before it. Many to a row, since a row
+/// costs more on its way here than what stands in it.
+pub(crate) const JOURNALS: &str = "
+    select j.run_key, min(j.number) as first, max(j.number) as last, count(*) as count,
+           string_agg(octet_length(j.body) || ':' || j.body, '' order by j.number) as bodies
+      from w cross join records j on j.run_key = w.run_key and j.number >= w.known
+     group by j.run_key, j.number / 32
+     order by j.run_key, first";
 
 /// The journal of the run, from its first record on.
 pub(crate) async fn records(connection: &mut Connection, run: RunKey) -> Result<Vec<Record>, StoreError> {
-    let rows = sqlx::query("select number, body from records where run_key = $1 order by number")
-        .bind(run.0)
-        .fetch_all(connection)
-        .await?;
-    decoded(run, &rows)
+    let all = [[run.0.into(), 0.into()]];
+    let journals = wide(&all, |values| format!("with w (run_key, known) as ({values}) {JOURNALS}"));
+    decoded(run, 0, &fetch_all(connection, journals).await?)
 }
 
-/// The records in `rows`, which are the whole journal of `run` in its order.
-pub(crate) fn decoded(run: RunKey, rows: &[Row]) -> Result<Vec<Record>, StoreError> {
-    (0..)
-        .zip(rows)
-        .map(|(expected, row)| {
-            let number: i64 = row.try_get("number")?;
-            if number != expected {
-                return Err(StoreError::Corrupt(format!("record {expected} of run {} is missing", run.0)));
-            }
-            codec::decode_record(row.try_get("body")?)
-        })
-        .collect()
+/// The records in `rows`, which are the journal of `run` in its order from number `known` on.
+pub(crate) fn decoded(run: RunKey, known: i64, rows: &[Row]) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::new();
+    for row in rows {
+        let (first, last): (i64, i64) = (row.try_get("first")?, row.try_get("last")?);
+        let count: i64 = row.try_get("count")?;
+        let expected = known + records.len() as i64;
+        if first != expected || last - first + 1 != count {
+            return Err(StoreError::Corrupt(format!(
+                "a record of run {} between {expected} and {last} is missing",
+                run.0
+            )));
+        }
+        for body in bodies(row.try_get("bodies")?) {
+            let body = body.ok_or_else(|| {
+                let number = known + records.len() as i64;
+                StoreError::Corrupt(format!("record {number} of run {} cannot be read", run.0))
+            })?;
+            records.push(codec::decode_record(body)?);
+        }
+        if known + records.len() as i64 != expected + count {
+            return Err(StoreError::Corrupt(format!(
+                "the records of run {} from {expected} on are not as many as they should be",
+                run.0
+            )));
+        }
+    }
+    Ok(records)
+}
+
+/// Texts with their lengths in bytes before them: `2:{}7:"a:b:c"`. None where it is no such text.
+fn bodies(mut packed: &str) -> impl Iterator<Item = Option<&str>> {
+    std::iter::from_fn(move || {
+        if packed.is_empty() {
+            return None;
+        }
+        let body =
+            packed.split_once(':').and_then(|(length, rest)| rest.split_at_checked(length.parse().ok()?));
+        let (body, rest) = body.unzip();
+        packed = rest.unwrap_or_default();
+        Some(body)
+    })
 }
 
 pub(crate) async fn journal(
@@ -143,4 +184,19 @@ pub(crate) async fn recover(connection: &mut Connection) -> Result<Vec<Unfinishe
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_come_out_as_they_went_in() {
+        let all = |packed| bodies(packed).collect::<Option<Vec<&str>>>();
+        assert_eq!(all("2:{}7:\"a:b:c\"0:5:\"é\"\n"), Some(vec!["{}", "\"a:b:c\"", "", "\"é\"\n"]));
+        assert_eq!(all(""), Some(vec![]));
+        for damaged in ["3:{}", "x", "2{}", ":{}", "-1:{}", "2:\"é\"", "2:{}9:{}"] {
+            assert_eq!(all(damaged), None, "{damaged}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Claims, commits and how runs end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use stepbox_domain::{
@@ -19,6 +19,7 @@ on_every_store!(
     of_concurrent_claims_one_holds,
     records_come_back_in_their_order,
     an_end_comes_with_as_many_records_as_there_are,
+    a_claim_reads_what_is_not_known_of_a_journal,
     commits_of_one_run_that_come_at_once_keep_their_order,
     commits_of_many_runs_come_at_once,
     an_older_claim_cannot_write,
@@ -36,6 +37,34 @@ on_every_store!(
     a_ping_is_answered,
     a_closed_store_says_so,
 );
+
+async fn a_claim_reads_what_is_not_known_of_a_journal(store: Arc<dyn Store>) {
+    with_order(&store).await;
+    let mut claim = claimed(&store, "a").await;
+    let records: Vec<Record> = (0..100).map(|number| captured(&number.to_string())).collect();
+    let all = recording(claim, 0, records.clone());
+    store.commit(Commit { release: true, ..all }).await.unwrap();
+    for known in [0, 1, 31, 32, 33, 99, 100, 1_000] {
+        let claimed = store.claim_from(claim.run, at(2_000), known).await.unwrap().unwrap();
+        let there = known.min(100);
+        assert_eq!((claimed.known, &claimed.records[..]), (there, &records[there as usize..]));
+        claim = claimed.claim;
+        let at_go = standing(claim, 100, at_event("go", None));
+        store.commit(Commit { release: true, ..at_go }).await.unwrap();
+    }
+    // And so does an event that takes hold of it.
+    let asked = Arc::new(Mutex::new(None));
+    let asks = asked.clone();
+    let known: Known = Arc::new(move |run| {
+        *asks.lock().unwrap() = Some(run);
+        40
+    });
+    let event = NewEvent { claim: true, known: Some(known), ..new_event("a", "go", "1") };
+    let added = store.add_event(event).await.unwrap();
+    let EventAdded::Added { taken: Taken::Held(claimed), .. } = added else { panic!("{added:?}") };
+    assert_eq!((claimed.known, &claimed.records[..]), (40, &records[40..]));
+    assert_eq!(*asked.lock().unwrap(), Some(claim.run));
+}
 
 async fn a_claim_brings_all_that_is_needed_to_go_on(store: Arc<dyn Store>) {
     with_order(&store).await;

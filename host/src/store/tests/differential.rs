@@ -22,13 +22,14 @@ use crate::store::*;
 enum Verb {
     /// Whether held from the start, and with what the run has come to.
     Create(Box<(NewExecution, Option<Option<Commit>>)>),
-    Claim,
+    /// By somebody who knows so many records.
+    Claim(u64),
     /// Under the claim of that number, counted from the execution's first; whose run key is
     /// filled in for each store.
     Commit(usize, Commit),
     Cancel,
-    /// Whether to take hold of the run, too.
-    Send(&'static str, bool),
+    /// Whether to take hold of the run, too, knowing so many records.
+    Send(&'static str, bool, u64),
     /// Seizes it, and seizes it once more where `lost`, before the repair; none: lets it go.
     Repair {
         repair: Option<RepairChange>,
@@ -77,8 +78,8 @@ impl Side {
                 }
                 format!("{created:?}")
             }
-            Verb::Claim => {
-                let claimed = store.claim(seen.run.unwrap_or(RunKey(0)), at(3_000)).await;
+            Verb::Claim(known) => {
+                let claimed = store.claim_from(seen.run.unwrap_or(RunKey(0)), at(3_000), known).await;
                 if let Ok(Some(claimed)) = &claimed {
                     seen.claims.push(claimed.claim);
                 }
@@ -94,8 +95,9 @@ impl Side {
             }
             Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000), audit()).await),
             Verb::Repair { repair, bulk, lost } => repaired(store, &mut seen, &id, repair, bulk, lost).await,
-            Verb::Send(name, claim) => {
-                let event = NewEvent { claim, ..new_event(id.as_str(), name, "[1]") };
+            Verb::Send(name, claim, known) => {
+                let known: Option<Known> = Some(Arc::new(move |_| known));
+                let event = NewEvent { claim, known, ..new_event(id.as_str(), name, "[1]") };
                 let added = store.add_event(event).await;
                 match &added {
                     Ok(EventAdded::Added { taken: Taken::Held(claimed), .. }) => {

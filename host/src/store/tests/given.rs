@@ -199,6 +199,7 @@ pub(super) fn new_event(execution: &str, event: &str, payload: &str) -> NewEvent
         payload: json(payload),
         now: at(2_000),
         claim: false,
+        known: None,
         coming: None,
     }
 }

@@ -48,9 +48,17 @@ async fn run_s(client: &Client, steps: u32, every: Option<u32>, rounds: usize) -
     let mut seconds = Vec::new();
     for round in 0..rounds {
         let id = format!("replay-{steps}-{}-{round}", every.unwrap_or_default());
+        let before = client.metric("stepbox_runs_suspended_total").await?;
         let begin = Instant::now();
         client.run(&id, "bench", &json!({ "steps": steps, "sleep_every": every })).await?;
         seconds.push(begin.elapsed().as_secs_f64());
+        // A sleep that is over when the run gets to stand there suspends nothing.
+        let suspended = client.metric("stepbox_runs_suspended_total").await? - before;
+        let wanted = every.map_or(0, |every| steps / every);
+        anyhow::ensure!(
+            suspended >= 0.9 * f64::from(wanted),
+            "of {wanted} times only {suspended} were suspended"
+        );
     }
     Ok(median(&mut seconds))
 }

@@ -76,8 +76,13 @@ impl Store for Faulty {
         self.fault().and(created)
     }
 
-    async fn claim(&self, run: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
-        verb!(self, self.store.claim(run, now))
+    async fn claim_from(
+        &self,
+        run: RunKey,
+        now: Timestamp,
+        known: u64,
+    ) -> Result<Option<Claimed>, StoreError> {
+        verb!(self, self.store.claim_from(run, now, known))
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {

@@ -63,6 +63,11 @@ async fn any_repair(dice: &mut Dice, model: &Side, versions: u32) -> Verb {
 }
 
 /// Mostly the newest that there is.
+/// How many records somebody may know of a run: often none, and sometimes more than there are.
+fn any_known(dice: &mut Dice) -> u64 {
+    if dice.one_in(2) { 0 } else { dice.below(5) }
+}
+
 async fn any_bulk(dice: &mut Dice, model: &Side) -> BulkId {
     let bulks = model.store.bulks().await.unwrap();
     match bulks.first() {
@@ -84,7 +89,7 @@ pub(super) async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, ver
     }
     match dice.below(12) {
         0..=1 => any_start(dice, execution, versions),
-        2..=3 => Verb::Claim,
+        2..=3 => Verb::Claim(any_known(dice)),
         4..=8 if !seen.claims.is_empty() => {
             let nth = match dice.one_in(6) {
                 true => dice.below(seen.claims.len() as u64) as usize,
@@ -94,7 +99,7 @@ pub(super) async fn any_verb(dice: &mut Dice, model: &Side, execution: &str, ver
         }
         9 if dice.one_in(3) => Verb::Cancel,
         9..=10 => any_repair(dice, model, versions).await,
-        _ => Verb::Send(dice.of(&["x", "y"]), dice.one_in(2)),
+        _ => Verb::Send(dice.of(&["x", "y"]), dice.one_in(2), any_known(dice)),
     }
 }
 

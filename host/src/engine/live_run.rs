@@ -69,6 +69,8 @@ pub(crate) struct LiveRun {
     owes: bool,
     /// Shut from such an answer on until it is on disk: nothing gets out of a step before.
     gate: Arc<Gate>,
+    /// The last attempt was seen outside, so the next may well be.
+    was_seen: bool,
     /// How far the run is ahead of what the store has been given, in bytes of results.
     ahead_bytes: usize,
     /// Told when it owes.
@@ -145,6 +147,7 @@ impl LiveRun {
             pending: Vec::new(),
             owes: false,
             gate: Arc::default(),
+            was_seen: false,
             ahead_bytes: 0,
             owing: Arc::default(),
             door: None,

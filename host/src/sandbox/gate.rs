@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct Gate {
     shut: AtomicBool,
+    /// Somebody has come to it.
+    used: AtomicBool,
     opened: Notify,
 }
 
@@ -29,8 +31,14 @@ impl Gate {
         !self.shut.load(SeqCst)
     }
 
+    /// Whether anybody has come to it since the last call.
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, SeqCst)
+    }
+
     /// Comes back as soon as it is open.
     pub async fn passed(&self) {
+        self.used.store(true, SeqCst);
         loop {
             // Before the look: an opening that comes between the two is heard.
             let opened = self.opened.notified();
@@ -61,5 +69,6 @@ mod tests {
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
         gate.open();
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_some()));
+        assert!(gate.take_used() && !gate.take_used());
     }
 }

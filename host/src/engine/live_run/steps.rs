@@ -30,6 +30,10 @@ impl LiveRun {
     pub async fn step(&mut self, call: StepCall) -> Result<Answer, EndHandler> {
         let place = self.place(call.name.clone());
         let hash = StepInput::of(&call.input);
+        if self.owes && self.was_seen {
+            // It would stand at its gate in the middle, which costs more than to begin a little later.
+            self.pay().await.map_err(|Gone| EndHandler)?;
+        }
         loop {
             if self.engine.stopping.has_begun() {
                 return Err(EndHandler);
@@ -54,6 +58,7 @@ impl LiveRun {
                 tracing::debug!(target: "steps", run = %self.context.run_id, step = %place.key, attempt, "begins");
                 self.step_logs.begin(place.key.clone(), attempt);
                 let outcome = self.attempt(&call, attempt, Duration::from_millis(time_ms), bound).await?;
+                self.was_seen = self.gate.take_used();
                 let receipt = Box::new(self.meter.receipt());
                 self.engine.metrics.guest(&self.context.task, Part::Steps, &receipt);
                 let receipt = Some(receipt);

@@ -148,3 +148,21 @@ fn what_a_run_was_told_of_an_event_is_not_taken_for_the_one_that_came_instead() 
     assert_eq!(host.block_on(instead.unwrap()).unwrap().unwrap(), Delivery::Delivered);
     assert_eq!(host.end_of("e").result, Some(Json::from(json!(["came", false]))));
 }
+
+/// It would have to wait in its middle.
+#[test]
+fn after_a_step_that_was_seen_the_next_begins_when_that_is_on_disk() {
+    for silent in [true, false] {
+        let guest = Scripted::new(|mut h| async move {
+            h.event("go", None).await?;
+            h.step("a", Default::default()).await?;
+            h.step("b", Default::default()).await?;
+            h.step("c", Default::default()).await
+        });
+        let guest = if silent { guest.silent() } else { guest };
+        let host = parked(&store(None), &guest, &Arc::default());
+        host.send("e", "go", json!(null)).unwrap();
+        assert_eq!(host.end_of("e").status, ExecutionStatus::Completed);
+        assert_eq!(*guest.gate_was_open.lock().unwrap(), [false, !silent, !silent]);
+    }
+}

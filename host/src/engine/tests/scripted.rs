@@ -98,6 +98,8 @@ pub struct Scripted {
     silent: bool,
     /// Every attempt that was run: function and number.
     pub attempts: Arc<Mutex<Vec<(String, u32)>>>,
+    /// Whether the gate was open when each was called.
+    pub gate_was_open: Arc<Mutex<Vec<bool>>>,
 }
 
 impl Scripted {
@@ -113,6 +115,7 @@ impl Scripted {
             gate: Arc::default(),
             silent: false,
             attempts: Arc::default(),
+            gate_was_open: Arc::default(),
         }
     }
 
@@ -160,6 +163,7 @@ impl Guest for Scripted {
 #[async_trait]
 impl StepRunner for Scripted {
     async fn run_step(&mut self, function: &str, _: &Json, attempt: u32) -> StepExit {
+        self.gate_was_open.lock().unwrap().push(self.gate.is_open());
         if !self.silent {
             self.gate.passed().await;
         }

@@ -170,6 +170,9 @@ async fn lead(
         {
             return Rest::Gone;
         }
+        if let Some(kept) = kept {
+            engine.kept.keep(claimed.claim.run, kept);
+        }
         return held(engine, &claimed, paused).await;
     }
     let Claimed { claim, facts, payload, digest, known, records, events, crashes } = claimed;
@@ -296,7 +299,7 @@ async fn held(engine: &Arc<Inner>, claimed: &Claimed, paused: Wait) -> Rest {
     let rule = rule.clone();
     let commit = Commit {
         claim: claimed.claim,
-        first_number: claimed.records.len() as u64,
+        first_number: claimed.known + claimed.records.len() as u64,
         records: Vec::new(),
         consumed: Vec::new(),
         standing: Some(Standing::Open { waiting: Some(paused), due: None }),

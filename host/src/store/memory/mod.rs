@@ -186,6 +186,11 @@ impl Tables {
             .collect()
     }
 
+    /// Nobody holds it.
+    fn is_free(&mut self, key: RunKey) -> bool {
+        self.run(key).is_some_and(|run| run.hold != Hold::Held)
+    }
+
     fn claim(&mut self, key: RunKey, now: Timestamp, known: u64) -> Result<Option<Claimed>, StoreError> {
         let open = |view: &&mut ExecutionView| view.run_key == key && !view.status.is_terminal();
         let Some(view) = self.view_of(key).filter(open) else { return Ok(None) };

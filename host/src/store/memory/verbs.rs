@@ -147,8 +147,11 @@ impl Store for Memory {
             Some(Wait::Event { event, .. }) if *event == name);
         let event = Event { seq: *seq, name, payload, received_at: now };
         tables.events.push(StoredEvent { execution, event, consumed: false });
-        let known = known.map_or(0, |known| known(*run));
-        let claimed = if claim && stands_at_name { tables.claim(*run, now, known)? } else { None };
+        let claimed = if claim && stands_at_name && tables.is_free(*run) {
+            tables.claim(*run, now, known.map_or(0, |known| known(*run)))?
+        } else {
+            None
+        };
         *taken = claimed.map_or(Taken::Not, |claimed| Taken::Held(Box::new(claimed)));
         Ok(added)
     }

@@ -1,15 +1,16 @@
 //! One run in this process: what its guest asks is decided, made durable, applied, answered.
 //!
 //! [`LiveRun::take`] is the only place where a decision meets the disk; start reading there. How steps
-//! are run is in `live_run/steps.rs`.
+//! are run is in `live_run/steps.rs`, how a run stands still in `live_run/waits.rs`.
 
 mod steps;
+mod waits;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use stepbox_domain::{
-    Failure, FailureKind, Json, Limit, Limits, Run, StepName, Timestamp,
+    Failure, FailureKind, Json, Limits, Run, StepName, Timestamp,
     decide::{Durability, Input, Reply},
     journal::{self, Record},
     leg::{Leg, Place},
@@ -30,11 +31,10 @@ use super::{
     replay_logs::ReplayLogs,
     settings::TaskSettings,
     step_logs::StepLogs,
-    stopping::Phase,
     waiters::Ended,
 };
 use crate::{
-    sandbox::{Answer, EndHandler, Gate, Guest, GuestContext, LogSink, Meter, StepRunner},
+    sandbox::{Answer, Gate, Guest, GuestContext, LogSink, Meter, StepRunner},
     store::{Claim, Commit, Standing, StoreError},
 };
 
@@ -409,20 +409,6 @@ impl LiveRun {
         self.leg.place(name)
     }
 
-    /// Asks until there is an answer for the handler, standing still in between.
-    pub async fn settle(&mut self, input: Input<'_>) -> Result<Answer, EndHandler> {
-        loop {
-            self.look_for_news(&input).await?;
-            let reply = self.take(input.clone()).await.map_err(|Gone| EndHandler)?;
-            match reply {
-                Reply::Recorded { outcome, at } => return Ok(self.answer(outcome, at)),
-                Reply::Refused(failure) => return Ok(self.refuse(failure)),
-                Reply::Wait(wait) => self.stand(&wait).await?,
-                Reply::Go { .. } | Reply::Stop | Reply::Leave => return Err(EndHandler),
-            }
-        }
-    }
-
     fn answer(&self, outcome: Result<Json, Failure>, now: Timestamp) -> Answer {
         self.logs.answered(self.recorded, self.leg.calls_made());
         Answer { outcome, now }
@@ -431,67 +417,6 @@ impl LiveRun {
     /// Nothing is recorded, so the handler's clock does not move.
     fn refuse(&self, failure: Failure) -> Answer {
         Answer { outcome: Err(failure), now: self.run.facts().created_at }
-    }
-
-    /// Takes in events that have come since the last look, if the question is about events.
-    async fn look_for_news(&mut self, input: &Input<'_>) -> Result<(), EndHandler> {
-        if !matches!(input, Input::WaitsForEvent { .. }) {
-            return Ok(());
-        }
-        let mut news = self.handle.take_news();
-        news.unwritten.drain(..).for_each(|event| self.follows_from(event));
-        if news.put_into(self.run.mailbox_mut()) {
-            return Ok(());
-        }
-        let seen = self.run.mailbox().seen();
-        match self.engine.store.events_after(self.claim.run, seen).await {
-            Ok(events) => {
-                self.run.mailbox_mut().receive(events);
-                Ok(())
-            }
-            Err(error) => {
-                self.hold = Hold::Unwritten(error.to_string());
-                Err(EndHandler)
-            }
-        }
-    }
-
-    /// Stands still: parked while that is short and there is room, else by ending the handler.
-    async fn stand(&mut self, wait: &Wait) -> Result<(), EndHandler> {
-        let engine = self.engine.clone();
-        if matches!(wait, Wait::Pause { .. }) {
-            self.paused = Some(wait.clone());
-            return Err(EndHandler);
-        }
-        // The clock of the wait may stand; then there is no telling how long it is.
-        if engine.pauses.hold_of_run(self.run.facts(), engine.clock.now()).is_some() {
-            return Err(EndHandler);
-        }
-        let left = wait.until().map(|until| Duration::from_millis(until.ms_since(engine.clock.now())));
-        let park_max = engine.config.park_max;
-        let is_short = left.is_some_and(|left| left <= park_max) || matches!(wait, Wait::Event { .. });
-        if !is_short || engine.stopping.has_begun() {
-            return Err(EndHandler);
-        }
-        let parked_max = self.settings.limits.get(Limit::ParkedMax);
-        let in_task = engine.capacity.park(&self.context.task, parked_max);
-        let (Some(in_task), Some(parked)) = (in_task, engine.parking.enter()) else { return Err(EndHandler) };
-        self.pay().await.map_err(|Gone| EndHandler)?;
-        // While it stands it needs no step instance.
-        self.steps = None;
-        tokio::select! {
-            biased;
-            () = self.handle.knocked(), if matches!(wait, Wait::Event { .. }) => Ok(()),
-            () = tokio::time::sleep(left.unwrap_or(park_max).min(park_max)) => {
-                // Over, or long enough for one that nobody answers.
-                let over = wait.until().is_some_and(|until| engine.clock.now() >= until);
-                let nearly = left.is_some_and(|left| left <= park_max);
-                if over || nearly { Ok(()) } else { Err(EndHandler) }
-            }
-            () = parked.asked_to_leave() => Err(EndHandler),
-            () = in_task.asked_to_leave() => Err(EndHandler),
-            () = engine.stopping.reached(Phase::Draining) => Err(EndHandler),
-        }
     }
 }
 

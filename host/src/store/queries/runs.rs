@@ -13,15 +13,13 @@ use super::{
 };
 use crate::store::{RunKey, RunView, StoreError, Trigger, Unfinished, codec};
 
-/// The journals of the runs `w` but for what is `known` of them, each row with the numbers of its first and last record, how many there
-/// are, and the bodies one after the other, each with its length before it. Many to a row, since a row
-/// costs more on its way here than what stands in it.
+/// The journals of the runs `w` but for what is `known` of them, many records to a row, since a row costs
+/// more on its way here than what stands in it; a large one has a row for itself, so that none becomes
+/// larger than the database can make one. Each record with its number and its length in front.
 pub(crate) const JOURNALS: &str = "
-    select j.run_key, min(j.number) as first, max(j.number) as last, count(*) as count,
-           string_agg(octet_length(j.body) || ':' || j.body, '' order by j.number) as bodies
+    select j.run_key, string_agg(j.number || ':' || octet_length(j.body) || ':' || j.body, '') as packed
       from w cross join records j on j.run_key = w.run_key and j.number >= w.known
-     group by j.run_key, j.number / 32
-     order by j.run_key, first";
+     group by j.run_key, case when octet_length(j.body) > 65536 then j.number else -1 - j.number / 32 end";
 
 /// The journal of the run, from its first record on.
 pub(crate) async fn records(connection: &mut Connection, run: RunKey) -> Result<Vec<Record>, StoreError> {
@@ -30,47 +28,41 @@ pub(crate) async fn records(connection: &mut Connection, run: RunKey) -> Result<
     decoded(run, 0, &fetch_all(connection, journals).await?)
 }
 
-/// The records in `rows`, which are the journal of `run` in its order from number `known` on.
+/// The records in `rows`, which are the journal of `run` from number `known` on.
 pub(crate) fn decoded(run: RunKey, known: i64, rows: &[Row]) -> Result<Vec<Record>, StoreError> {
-    let mut records = Vec::new();
+    let corrupt = |number: i64, what| StoreError::Corrupt(format!("record {number} of run {} {what}", run.0));
+    let mut bodies = Vec::new();
     for row in rows {
-        let (first, last): (i64, i64) = (row.try_get("first")?, row.try_get("last")?);
-        let count: i64 = row.try_get("count")?;
-        let expected = known + records.len() as i64;
-        if first != expected || last - first + 1 != count {
-            return Err(StoreError::Corrupt(format!(
-                "a record of run {} between {expected} and {last} is missing",
-                run.0
-            )));
-        }
-        for body in bodies(row.try_get("bodies")?) {
-            let body = body.ok_or_else(|| {
-                let number = known + records.len() as i64;
-                StoreError::Corrupt(format!("record {number} of run {} cannot be read", run.0))
-            })?;
-            records.push(codec::decode_record(body)?);
-        }
-        if known + records.len() as i64 != expected + count {
-            return Err(StoreError::Corrupt(format!(
-                "the records of run {} from {expected} on are not as many as they should be",
-                run.0
-            )));
+        for one in unpacked(row.try_get("packed")?) {
+            bodies.push(one.ok_or_else(|| corrupt(known, "or one after it cannot be read"))?);
         }
     }
-    Ok(records)
+    bodies.sort_unstable_by_key(|(number, _)| *number);
+    (known..)
+        .zip(bodies)
+        .map(|(expected, (number, body))| match number == expected {
+            true => codec::decode_record(body),
+            false => Err(corrupt(expected, "is missing")),
+        })
+        .collect()
 }
 
-/// Texts with their lengths in bytes before them: `2:{}7:"a:b:c"`. None where it is no such text.
-fn bodies(mut packed: &str) -> impl Iterator<Item = Option<&str>> {
+/// Texts, each with its number and its length in bytes in front: `0:2:{}1:7:"a:b:c"`. None where it is
+/// nothing of the kind.
+fn unpacked(mut packed: &str) -> impl Iterator<Item = Option<(i64, &str)>> {
+    fn first(packed: &str) -> Option<(i64, &str, &str)> {
+        let (number, rest) = packed.split_once(':')?;
+        let (length, rest) = rest.split_once(':')?;
+        let (body, rest) = rest.split_at_checked(length.parse().ok()?)?;
+        Some((number.parse().ok()?, body, rest))
+    }
     std::iter::from_fn(move || {
         if packed.is_empty() {
             return None;
         }
-        let body =
-            packed.split_once(':').and_then(|(length, rest)| rest.split_at_checked(length.parse().ok()?));
-        let (body, rest) = body.unzip();
-        packed = rest.unwrap_or_default();
-        Some(body)
+        let first = first(packed);
+        packed = first.map_or("", |(_, _, rest)| rest);
+        Some(first.map(|(number, body, _)| (number, body)))
     })
 }
 
@@ -191,11 +183,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_come_out_as_they_went_in() {
-        let all = |packed| bodies(packed).collect::<Option<Vec<&str>>>();
-        assert_eq!(all("2:{}7:\"a:b:c\"0:5:\"é\"\n"), Some(vec!["{}", "\"a:b:c\"", "", "\"é\"\n"]));
+    fn what_was_packed_comes_out_again() {
+        let all = |packed| unpacked(packed).collect::<Option<Vec<_>>>();
+        let three = vec![(7, "{}"), (31, "\"a:b:c\""), (0, "\"é\"\n")];
+        assert_eq!(all("7:2:{}31:7:\"a:b:c\"0:5:\"é\"\n"), Some(three));
         assert_eq!(all(""), Some(vec![]));
-        for damaged in ["3:{}", "x", "2{}", ":{}", "-1:{}", "2:\"é\"", "2:{}9:{}"] {
+        for damaged in ["0:3:{}", "x", "2:{}", "1:2{}", "::{}", "0:-1:{}", "0:2:\"é\"", "0:2:{}1:9:{}"] {
             assert_eq!(all(damaged), None, "{damaged}");
         }
     }

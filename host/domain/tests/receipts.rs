@@ -1,9 +1,9 @@
 //! What an attempt took is kept as long as the attempt is.
 
 use stepbox_domain::{
-    ExecutionId, FailureKind, Json, Receipt, Run, RunId, StepKey, StepName, TaskName, Timestamp,
+    ExecutionId, Failure, FailureKind, Json, Receipt, Run, RunId, StepKey, StepName, TaskName, Timestamp,
     decide::{Bound, Input, Reply},
-    journal::{self, Record},
+    journal::{self, Record, StepStarted},
     leg::Place,
     receipt::Request,
     repair::{Rerun, RetryStep, plan_rerun, plan_retry},
@@ -164,5 +164,55 @@ fn an_attempt_ends_at_its_timeout_or_at_the_limit_of_its_task_whichever_comes_fi
             hold: None,
         });
         assert_eq!(reply, Reply::Go { attempt: 1, time_ms, bound }, "{timeout_ms:?} {scope:?}");
+    }
+}
+
+/// What is kept in memory is bounded by it.
+#[test]
+fn a_run_is_reckoned_to_take_no_less_than_its_texts() {
+    const LARGE: usize = 100_000;
+    let text = || "x".repeat(LARGE);
+    let empty = run(0, Policy::default()).size_bytes();
+    let failure = || Failure {
+        details: Some(Json::from(serde_json::json!(text()))),
+        backtrace: Some(text()),
+        logs: vec![text(), text()],
+        ..Failure::new(FailureKind::Error, text())
+    };
+    let started = |name: &str, function: String| {
+        let (key, input) = (key(name), StepInput::of(&Json::null()));
+        let (hash, parts) = (input.hash.clone(), input.parts());
+        let deadline = at(1_000);
+        let start =
+            StepStarted { key, function, input: hash, parts, at: at(1), deadline, step_deadline: None };
+        Record::StepStarted(start)
+    };
+    let result = Json::from(serde_json::json!(text()));
+    let fails = Record::AttemptFailed {
+        step: 0,
+        attempt: 1,
+        failure: failure(),
+        at: at(2),
+        retry_at: Some(at(3)),
+        receipt: Some(Box::new(receipt(1))),
+    };
+    let whole = [
+        (vec![Record::Captured { key: key("a"), value: result.clone(), at: at(1) }], 1),
+        (vec![started("a", text())], 1),
+        (vec![started("a", String::new()), fails.clone()], 5),
+        (
+            vec![
+                started("a", String::new()),
+                fails,
+                Record::StepDied { step: 0, failure: failure(), at: at(4) },
+            ],
+            10,
+        ),
+    ];
+    for (records, texts) in whole {
+        let mut run = run(0, Policy::default());
+        records.iter().for_each(|record| run.apply(record));
+        let taken = run.size_bytes() - empty;
+        assert!((texts * LARGE..texts * LARGE + 10_000).contains(&taken), "{taken} for {texts}");
     }
 }

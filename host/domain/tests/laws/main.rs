@@ -3,6 +3,7 @@
 //! `program.rs` makes up handlers; `world.rs` plays host and guest; `admins.rs` lets admins loose on them.
 
 mod admins;
+mod guest;
 mod program;
 mod world;
 

@@ -15,7 +15,10 @@ use stepbox_domain::{
     step::{AttemptFailure, AttemptOutcome, InputHash, StepInput},
 };
 
-use crate::program::{IfFails, Op, StepOp, Uses, event_name, name, options};
+use crate::{
+    guest::Guest,
+    program::{IfFails, Op, StepOp, event_name, name, options},
+};
 
 pub fn execution() -> ExecutionId {
     ExecutionId::parse("e-1").unwrap()
@@ -468,30 +471,6 @@ impl World {
                 let first = first_heard.entry(index).or_insert((outcome.clone(), at));
                 assert_eq!(*first, (outcome, at));
             }
-        }
-    }
-}
-
-/// The handler in one of its legs, with the host's memory of its run.
-struct Guest {
-    run: Run,
-    /// Applied, not yet on disk.
-    pending: Vec<Record>,
-    /// The handler has heard of something that is pending.
-    owes: bool,
-    leg: Leg,
-    clock: Timestamp,
-    results: Vec<Json>,
-}
-
-impl Guest {
-    fn input(&self, op: &Op) -> Json {
-        match op {
-            Op::Step(StepOp { uses: Uses::Heard(which), .. }) if !self.results.is_empty() => {
-                self.results[usize::from(*which) % self.results.len()].clone()
-            }
-            Op::Step(StepOp { uses: Uses::Clock, .. }) => Json::from(serde_json::json!(self.clock.as_ms())),
-            _ => Json::null(),
         }
     }
 }

@@ -48,6 +48,28 @@ async fn a_wait_for_an_event_times_out() {
     }
 }
 
+/// One whose journal is long enough to be kept while it stands still, and read when the host is gone.
+#[tokio::test]
+async fn a_long_run_goes_on_where_it_was_after_each_wait_and_over_a_restart() {
+    let mut server = Server::with("park-max-ms", 0).start().await;
+    let part = |part: &str| (0..70).map(|n| step(&format!("{part}-{n}"))).collect::<Vec<_>>();
+    let waits = [sleep("nap", 20), wait_event("go"), sleep("doze", 20), wait_event("on")];
+    let parts = ["a", "b", "c", "d"].map(part);
+    let lines: Vec<Value> =
+        parts.into_iter().zip(waits).flat_map(|(part, wait)| part.into_iter().chain([wait])).collect();
+    server.run_script("o-1", &script(lines)).await;
+    server.until_waiting("o-1", "event").await;
+    server.event("o-1", "go", &json!("went")).await.expect(202);
+    server.until("o-1", "waits for more", |stands| stands["waitingFor"]["event"] == "on").await;
+    server.kill_9().restart();
+    server.event("o-1", "on", &json!("again")).await.expect(202);
+    let result = server.result("o-1").await;
+    assert_eq!((&result[141], &result[283]), (&json!({ "value": "went" }), &json!({ "value": "again" })));
+    let each_once: Vec<String> =
+        ["a", "b", "c", "d"].iter().flat_map(|part| (0..70).map(move |n| format!("{part}-{n} 1"))).collect();
+    assert_eq!(server.effects_of("o-1"), each_once);
+}
+
 /// Whoever stands still for long holds nothing that others need.
 #[tokio::test]
 async fn many_more_runs_can_wait_than_can_be_alive() {

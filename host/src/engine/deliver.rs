@@ -105,33 +105,17 @@ async fn deliver(
         0 if is_roomy && !engine.stopping.has_begun() => engine.places.clone().try_acquire_owned().ok(),
         _ => None,
     };
-    let event = |seq, received_at| Event { seq, name: name.clone(), payload: payload.clone(), received_at };
     let now = engine.clock.now();
+    let event = Event { seq: 0, name: name.clone(), payload: payload.clone(), received_at: now };
     let claiming = permit.as_ref().map(|_| engine.live.claiming());
-    let told = Arc::new(Told::default());
-    let coming: Coming = {
-        let (engine, told, event) = (engine.clone(), told.clone(), event(0, now));
-        Box::new(move |added| told.tell(&engine, &event, added))
-    };
-    // Taken out only when there is somebody to go on with it.
-    let kept = Arc::<Mutex<Option<Kept>>>::default();
-    let known: Known = {
-        let (engine, place) = (engine.clone(), kept.clone());
-        Arc::new(move |run| {
-            let kept = engine.kept.take(run);
-            let records = kept.as_ref().map_or(0, |kept| kept.records);
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = kept;
-            records
-        })
-    };
+    let (told, kept) = (Arc::<Told>::default(), Arc::<TakenOut>::default());
     let new = NewEvent {
         execution: execution.clone(),
         name: name.clone(),
         payload: payload.clone(),
         now,
-        claim: permit.is_some(),
-        known: Some(known),
-        coming: Some(coming),
+        claim: permit.as_ref().map(|_| kept.take_out_of(engine)),
+        coming: Some(told.tell_in(engine, event.clone())),
     };
     let added = engine.store.add_event(new).await;
     told.has_come(&added);
@@ -146,14 +130,13 @@ async fn deliver(
                 (Taken::Held(claimed), permit) => {
                     let entered = permit.and_then(|permit| Some((engine.live.enter(run)?, permit)));
                     drop(claiming);
-                    let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    go_on(engine, *claimed, kept, entered);
+                    go_on(engine, *claimed, kept.take(), entered);
                 }
                 (Taken::LetGo, _) => engine.ready.push(run),
                 // One that is not awaited came before the wait was on disk: whoever writes the wait
                 // looks once more (see `worker::rest`).
                 (Taken::Not, _) => {
-                    let arrived = Arrived { event: event(seq, now), after };
+                    let arrived = Arrived { event: Event { seq, ..event }, after };
                     if !engine.live.knock(run, arrived, None) && awaited {
                         engine.ready.push(run);
                     }
@@ -170,6 +153,11 @@ async fn deliver(
 struct Told(Mutex<Vec<(EventAdded, Answer)>>);
 
 impl Told {
+    fn tell_in(self: &Arc<Self>, engine: &Arc<Inner>, event: Event) -> Coming {
+        let (told, engine) = (self.clone(), engine.clone());
+        Box::new(move |added| told.tell(&engine, &event, added))
+    }
+
     /// Has the run that waits for `event` go on, if it is driven here.
     fn tell(&self, engine: &Inner, event: &Event, coming: &EventAdded) {
         let EventAdded::Added { run, awaited: true, seq, after, .. } = *coming else { return };
@@ -189,6 +177,27 @@ impl Told {
                 Err(error) => Err(error.again()),
             });
         }
+    }
+}
+
+/// What had been kept of the run that the event takes hold of: taken out only when there is somebody to
+/// go on with it.
+#[derive(Default)]
+struct TakenOut(Mutex<Option<Kept>>);
+
+impl TakenOut {
+    fn take_out_of(self: &Arc<Self>, engine: &Arc<Inner>) -> Known {
+        let (place, engine) = (self.clone(), engine.clone());
+        Arc::new(move |run| {
+            let kept = engine.kept.take(run);
+            let records = kept.as_ref().map_or(0, |kept| kept.records);
+            *place.0.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+            records
+        })
+    }
+
+    fn take(&self) -> Option<Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

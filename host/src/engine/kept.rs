@@ -15,7 +15,7 @@ use crate::store::RunKey;
 /// What all that are kept take at most, in bytes.
 const BYTES_MAX: usize = 64 << 20;
 /// Whose journal is shorter is read as quickly as it is found here.
-const RECORDS_MIN: u64 = if cfg!(test) { 1 } else { 64 };
+pub(crate) const RECORDS_MIN: u64 = if cfg!(test) { 1 } else { 64 };
 
 /// A run, and of how many records it is the fold.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl KeptRuns {
         let bytes = kept.run.size_bytes();
         let mut runs = self.runs();
         runs.take(key);
-        if kept.records < RECORDS_MIN || bytes > self.bytes_max {
+        if bytes > self.bytes_max {
             return;
         }
         while runs.bytes + bytes > self.bytes_max {
@@ -159,8 +159,6 @@ mod tests {
         assert!(runs.take(RunKey(5)).is_none(), "it alone is too large");
         runs.keep(RunKey(3), kept(1_000));
         runs.forget(RunKey(3));
-        runs.keep(RunKey(6), Kept { records: 0, ..kept(10) });
-        assert!(runs.take(RunKey(6)).is_none(), "it is read as quickly");
         assert!(runs.take(RunKey(4)).is_some());
         let runs = runs.runs();
         assert_eq!((runs.by_key.len(), runs.oldest_first.len(), runs.bytes), (0, 0, 0));

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use super::{
     Inner,
     ahead::OnItsWay,
-    kept::Kept,
+    kept::{self, Kept},
     live::LiveHandle,
     log_tail::LogTail,
     metrics::Deeds,
@@ -185,10 +185,14 @@ impl LiveRun {
         &self.run
     }
 
-    /// As it is, to be kept; what is left here is one in which nothing has happened.
-    pub fn take_run(&mut self) -> Kept {
-        let new = Run::new(self.run.facts().clone(), self.run.policy().clone());
-        Kept { run: std::mem::replace(&mut self.run, new), records: self.written }
+    /// Keeps it as it is for whoever takes it up again. To be called when it has been let go of; what is
+    /// left here is a run in which nothing has happened.
+    pub fn keep(&mut self) {
+        if self.written >= kept::RECORDS_MIN {
+            let new = Run::new(self.run.facts().clone(), self.run.policy().clone());
+            let run = std::mem::replace(&mut self.run, new);
+            self.engine.kept.keep(self.claim.run, Kept { run, records: self.written });
+        }
     }
 
     pub fn claim(&self) -> Claim {

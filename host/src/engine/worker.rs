@@ -165,8 +165,8 @@ async fn lead(
 ) -> Rest {
     // Before its clocks are looked at: they stand.
     if let Some(paused) = engine.pauses.hold_of_run(&claimed.facts, engine.clock.now()) {
-        if let Some(start) = start
-            && start.start.written().await.is_err()
+        if let Some(Unwritten { start, .. }) = start
+            && start.written().await.is_err()
         {
             return Rest::Gone;
         }
@@ -321,7 +321,7 @@ async fn in_line(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
     let mut held = live.lock().await;
     if held.release().await.is_ok() {
         let deadline = held.run().deadline();
-        engine.kept.keep(held.claim().run, held.take_run());
+        held.keep();
         return match held.paused_by() {
             Some(rule) => Rest::Held(rule.clone()),
             None => Rest::InLine { deadline },
@@ -402,7 +402,7 @@ async fn rest(engine: &Arc<Inner>, live: &Arc<Mutex<LiveRun>>) -> Rest {
     }
     engine.metrics.suspended.inc();
     let (due, wait, seen) = (held.run().due(), held.run().wait(), held.run().mailbox().seen());
-    engine.kept.keep(held.claim().run, held.take_run());
+    held.keep();
     if let Some(rule) = held.paused_by() {
         return Rest::Held(rule.clone());
     }

@@ -159,11 +159,9 @@ pub struct NewEvent {
     pub name: EventName,
     pub payload: Json,
     pub now: Timestamp,
-    /// Take hold of the run in the same commit, if it stands at an event of that name and nobody holds it.
-    pub claim: bool,
-    /// How many records of the run of which hold is taken are known already: they are not read. None: of
-    /// no run.
-    pub known: Option<Known>,
+    /// Take hold of the run in the same commit, if it stands at an event of that name and nobody holds it;
+    /// asked then, how many records of it are known already and need not be read.
+    pub claim: Option<Known>,
     /// Told what is going to become of it while that is on its way to the disk: nothing is to be seen of
     /// it before the answer, which has the last word. An event that is written anew after a failure comes
     /// again, perhaps with another number.

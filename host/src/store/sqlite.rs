@@ -379,7 +379,7 @@ impl Store for Sqlite {
     }
 
     async fn add_event(&self, event: NewEvent) -> Result<EventAdded, StoreError> {
-        let known = event.known.clone();
+        let known = event.claim.clone();
         let (mut added, hold) = self
             .ask(Verb::AddEvent(event), |outcome| match outcome {
                 Outcome::EventAdded(added, hold) => Some((added, hold)),

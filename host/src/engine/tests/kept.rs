@@ -4,10 +4,10 @@
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use serde_json::json;
-use stepbox_domain::{ExecutionStatus, Json};
+use stepbox_domain::{ExecutionStatus, Json, Run, run::RunFacts};
 
 use super::scripted::*;
-use crate::engine::{EngineConfig, Who};
+use crate::engine::{EngineConfig, Who, kept::Kept};
 
 /// Does a step, waits for "go", does another, sleeps, and returns what it heard.
 fn guest() -> Scripted {
@@ -49,6 +49,22 @@ fn what_is_kept_is_lost_with_the_host_and_the_run_goes_on_all_the_same() {
     host.until("e", |view| view.waiting.is_some() && kept(&host) == 1);
     host.crash();
     let host = Host::start(&store, &guest, suspending());
+    host.send("e", "go", json!("went")).unwrap();
+    assert_eq!(host.end_of("e").result, Some(Json::from(json!("went"))));
+    assert_eq!((guest.attempts_of("a"), guest.attempts_of("b")), (vec![1], vec![1]));
+}
+
+/// A repair may have put it on another version while it was being let go of.
+#[test]
+fn one_that_is_another_by_now_is_read_anew() {
+    let (store, guest) = (store(None), guest());
+    let host = Host::start(&store, &guest, suspending());
+    host.begin("e");
+    let run = host.until("e", |view| view.waiting.is_some() && kept(&host) == 1).run_key;
+    let runs = &host.engine.0.kept;
+    let Kept { run: was, records } = runs.take(run).unwrap();
+    let facts = RunFacts { version: 7, ..was.facts().clone() };
+    runs.keep(run, Kept { run: Run::new(facts, was.policy().clone()), records });
     host.send("e", "go", json!("went")).unwrap();
     assert_eq!(host.end_of("e").result, Some(Json::from(json!("went"))));
     assert_eq!((guest.attempts_of("a"), guest.attempts_of("b")), (vec![1], vec![1]));

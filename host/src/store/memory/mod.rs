@@ -186,12 +186,7 @@ impl Tables {
             .collect()
     }
 
-    /// Nobody holds it.
-    fn is_free(&mut self, key: RunKey) -> bool {
-        self.run(key).is_some_and(|run| run.hold != Hold::Held)
-    }
-
-    fn claim(&mut self, key: RunKey, now: Timestamp, known: u64) -> Result<Option<Claimed>, StoreError> {
+    fn claim(&mut self, key: RunKey, now: Timestamp) -> Result<Option<Claimed>, StoreError> {
         let open = |view: &&mut ExecutionView| view.run_key == key && !view.status.is_terminal();
         let Some(view) = self.view_of(key).filter(open) else { return Ok(None) };
         let (task, version, payload) = (view.task.clone(), view.version, view.payload.clone());
@@ -206,14 +201,13 @@ impl Tables {
         run.hold = Hold::Held;
         run.status = ExecutionStatus::Running;
         run.started_at.get_or_insert(now);
-        let known = known.min(run.records.len() as u64);
         let mut claimed = Claimed {
             claim: Claim { run: key, epoch: Epoch(run.epoch) },
             facts: run.facts.clone(),
             payload,
             digest,
-            known,
-            records: run.records[known as usize..].to_vec(),
+            known: 0,
+            records: run.records.clone(),
             events: Vec::new(),
             crashes: run.crashes,
         };

@@ -29,7 +29,7 @@ impl Store for Memory {
         let order = tables.executions.len();
         tables.executions.insert(new.id.clone(), Execution { order, view, trouble: None });
         if let Some(held) = new.held {
-            tables.claim(run, new.now, 0)?;
+            tables.claim(run, new.now)?;
             if let Some(commit) = held.commit {
                 tables.commit(commit).inspect_err(|_| tables.unmake(&new.id, run))?;
             }
@@ -44,7 +44,7 @@ impl Store for Memory {
         now: Timestamp,
         known: u64,
     ) -> Result<Option<Claimed>, StoreError> {
-        self.writable()?.claim(run, now, known)
+        Ok(self.writable()?.claim(run, now)?.map(|claimed| without(claimed, known)))
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
@@ -142,17 +142,16 @@ impl Store for Memory {
         let mut tables = self.writable()?;
         let mut added = tables.addition(&event);
         let EventAdded::Added { run, seq, taken, .. } = &mut added else { return Ok(added) };
-        let NewEvent { execution, name, payload, now, claim, known, .. } = event;
+        let NewEvent { execution, name, payload, now, claim, .. } = event;
         let stands_at_name = matches!(&tables.executions[&execution].view.waiting,
             Some(Wait::Event { event, .. }) if *event == name);
         let event = Event { seq: *seq, name, payload, received_at: now };
         tables.events.push(StoredEvent { execution, event, consumed: false });
-        let claimed = if claim && stands_at_name && tables.is_free(*run) {
-            tables.claim(*run, now, known.map_or(0, |known| known(*run)))?
-        } else {
-            None
-        };
-        *taken = claimed.map_or(Taken::Not, |claimed| Taken::Held(Box::new(claimed)));
+        if let Some(known) = claim.filter(|_| stands_at_name)
+            && let Some(claimed) = tables.claim(*run, now)?
+        {
+            *taken = Taken::Held(Box::new(without(claimed, known(*run))));
+        }
         Ok(added)
     }
 
@@ -236,4 +235,11 @@ impl Store for Memory {
     async fn close(&self) {
         self.tables().closed = true;
     }
+}
+
+/// Without the records that are known.
+fn without(mut claimed: Claimed, known: u64) -> Claimed {
+    claimed.known = known.min(claimed.records.len() as u64);
+    claimed.records.drain(..claimed.known as usize);
+    claimed
 }

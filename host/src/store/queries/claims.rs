@@ -90,7 +90,7 @@ fn take_hold(wanted: &[(RunKey, Timestamp)]) -> Vec<Statement> {
 pub(crate) fn take_hold_of_awaiting(events: &[&NewEvent]) -> Vec<Statement> {
     let rows: Vec<[Value; 3]> = events
         .iter()
-        .filter(|event| event.claim)
+        .filter(|event| event.claim.is_some())
         .map(|event| [event.execution.as_str().into(), event.name.as_str().into(), event.now.as_ms().into()])
         .collect();
     wide(&rows, |values| {

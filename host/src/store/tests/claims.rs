@@ -41,7 +41,11 @@ on_every_store!(
 async fn a_claim_reads_what_is_not_known_of_a_journal(store: Arc<dyn Store>) {
     with_order(&store).await;
     let mut claim = claimed(&store, "a").await;
-    let records: Vec<Record> = (0..100).map(|number| captured(&number.to_string())).collect();
+    let mut records: Vec<Record> = (0..100).map(|number| captured(&number.to_string())).collect();
+    // Large ones are read by themselves.
+    for large in [0, 40, 63] {
+        records[large] = captured(&format!("\"{}:é\"", "x".repeat(100_000 + large)));
+    }
     let all = recording(claim, 0, records.clone());
     store.commit(Commit { release: true, ..all }).await.unwrap();
     for known in [0, 1, 31, 32, 33, 99, 100, 1_000] {
@@ -59,7 +63,7 @@ async fn a_claim_reads_what_is_not_known_of_a_journal(store: Arc<dyn Store>) {
         *asks.lock().unwrap() = Some(run);
         40
     });
-    let event = NewEvent { claim: true, known: Some(known), ..new_event("a", "go", "1") };
+    let event = NewEvent { claim: Some(known), ..new_event("a", "go", "1") };
     let added = store.add_event(event).await.unwrap();
     let EventAdded::Added { taken: Taken::Held(claimed), .. } = added else { panic!("{added:?}") };
     assert_eq!((claimed.known, &claimed.records[..]), (40, &records[40..]));

@@ -96,8 +96,8 @@ impl Side {
             Verb::Cancel => format!("{:?}", store.cancel(&id, Some("ann"), at(4_000), audit()).await),
             Verb::Repair { repair, bulk, lost } => repaired(store, &mut seen, &id, repair, bulk, lost).await,
             Verb::Send(name, claim, known) => {
-                let known: Option<Known> = Some(Arc::new(move |_| known));
-                let event = NewEvent { claim, known, ..new_event(id.as_str(), name, "[1]") };
+                let claim = knowing(known).filter(|_| claim);
+                let event = NewEvent { claim, ..new_event(id.as_str(), name, "[1]") };
                 let added = store.add_event(event).await;
                 match &added {
                     Ok(EventAdded::Added { taken: Taken::Held(claimed), .. }) => {

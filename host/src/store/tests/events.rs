@@ -114,7 +114,7 @@ async fn an_event_takes_hold_of_the_run_that_stands_at_it(store: Arc<dyn Store>)
     with_order(&store).await;
     let claim = claimed(&store, "a").await;
     let send = async |name: &str, claim: bool| match store
-        .add_event(NewEvent { claim, ..new_event("a", name, "1") })
+        .add_event(NewEvent { claim: knowing(0).filter(|_| claim), ..new_event("a", name, "1") })
         .await
         .unwrap()
     {
@@ -149,7 +149,7 @@ async fn an_event_takes_hold_of_the_run_that_stands_at_it(store: Arc<dyn Store>)
 
     // A run that is over is taken hold of by nobody.
     store.cancel(&id("a"), None, at(4_000), audit()).await.unwrap();
-    let late = NewEvent { claim: true, now: at(5_000), ..new_event("a", "go", "1") };
+    let late = NewEvent { claim: knowing(0), now: at(5_000), ..new_event("a", "go", "1") };
     let late = store.add_event(late).await.unwrap();
     assert_eq!(late, EventAdded::AlreadyOver(ExecutionStatus::Cancelled));
 }
@@ -228,7 +228,7 @@ async fn a_run_that_an_event_took_hold_of_and_that_cannot_be_read_is_let_go() {
     let commit = standing(claim, 0, at_event("go", None));
     verbs.commit(Commit { release: true, ..commit }).await.unwrap();
     store.close_readers().await;
-    let added = verbs.add_event(NewEvent { claim: true, ..new_event("a", "go", "1") }).await.unwrap();
+    let added = verbs.add_event(NewEvent { claim: knowing(0), ..new_event("a", "go", "1") }).await.unwrap();
     assert!(matches!(added, EventAdded::Added { awaited: true, taken: Taken::LetGo, .. }), "{added:?}");
     verbs.close().await;
 
